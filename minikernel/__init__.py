@@ -1,0 +1,72 @@
+"""A tiny Jupyter kernel whose code reads like a textbook of the protocol.
+
+This file names what is public, and imports none of it before it is asked for: ``import minikernel`` costs
+nothing, and a kernel that starts pays for no part that starting does not need.
+
+Read the code in this order; each module's docstring says what that file alone decides:
+
+1. ``connect``            where a kernel is: connection files and the connect API
+2. ``protocol.wire``      what a message is, and the bytes it travels as
+3. ``protocol.channels``  the five sockets, and the one thread that owns them
+4. ``kernel.request``     one request, and who is asking
+5. ``kernel.worker``      a thread with an inbox
+6. ``kernel.kernel``      from a message type to its handler, and back to a reply
+7. ``python.interpreter`` running the user's code
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .connect import (
+        connect_qtconsole,
+        find_connection_file,
+        get_connection_file,
+        get_connection_info,
+        write_connection_file,
+    )
+    from .kernel.kernel import Kernel
+    from .python.display import clear_output, display, update_display
+    from .python.interpreter import Interpreter
+
+__all__ = [
+    "Interpreter",
+    "Kernel",
+    "__version__",
+    "clear_output",
+    "connect_qtconsole",
+    "display",
+    "find_connection_file",
+    "get_connection_file",
+    "get_connection_info",
+    "update_display",
+    "write_connection_file",
+]
+
+_HOME = {
+    "Interpreter": "python.interpreter",
+    "Kernel": "kernel.kernel",
+    "clear_output": "python.display",
+    "connect_qtconsole": "connect",
+    "display": "python.display",
+    "find_connection_file": "connect",
+    "get_connection_file": "connect",
+    "get_connection_info": "connect",
+    "update_display": "python.display",
+    "write_connection_file": "connect",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,175 @@
+"""The command line, and the wiring of the floors: ``python -m minikernel [-f FILE | install | …]``.
+
+A start does first what others wait for: it binds the five sockets, puts the ports that were free into the
+connection file, answers heartbeats, and only then imports what running Python needs.
+
+The options are those that frontends pass to Python kernels.  Whatever else they append (``jupyter run``
+passes its script on, ``jupyter console`` what it does not know) must not keep a kernel from starting: it is
+named in one line on stderr, and ignored.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if __name__ == "__main__" and sys.path and sys.path[0] in ("", __import__("os").getcwd()):
+    del sys.path[0]  # a notebook's json.py or zmq.py must not be ours; user code gets it back
+
+import os
+from typing import Any
+
+COMMANDS = {
+    "install": "install this kernel for Jupyter to find",
+    "uninstall": "remove an installed kernel",
+    "list": "list the kernels that Jupyter finds",
+}
+
+_USAGE = """\
+usage: minikernel [-f FILE] [options]      run a kernel
+       minikernel COMMAND [options]        {commands}
+
+  -f, --connection-file FILE     read it, or make it when it does not exist
+  --ip IP                        address to bind (127.0.0.1)
+  --transport tcp|ipc
+  --shell, --iopub, --stdin, --control, --hb PORT
+  --Session.key KEY              better left to the connection file
+  --Session.signature_scheme hmac-HASH
+  --help, --version
+
+Without -f a connection file is made, and the way to attach is printed.
+"""
+
+#: Options and the field of the connection file that they set.
+_FIELDS = {
+    "-f": "file",
+    "--f": "file",
+    "--connection-file": "file",
+    "--connection_file": "file",
+    "--ip": "ip",
+    "--transport": "transport",
+    "--shell": "shell_port",
+    "--iopub": "iopub_port",
+    "--stdin": "stdin_port",
+    "--control": "control_port",
+    "--hb": "hb_port",
+    "--Session.key": "key",
+    "--Session.signature_scheme": "signature_scheme",
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line `argv`, the process's own by default."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments and arguments[0] in COMMANDS:
+        from .tools.install import main as command
+
+        sys.exit(command(arguments))
+    if "--help" in arguments or "-h" in arguments:
+        print(_USAGE.format(commands=", ".join(COMMANDS)), end="")
+    elif "--version" in arguments:
+        from . import __version__
+
+        print(__version__)
+    else:
+        fields, ignored = parse(arguments)
+        run(fields, ignored)
+
+
+def parse(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Return the known options by the field they set, and what is not known.
+
+    Takes ``-f FILE``, ``-f=FILE``, ``--option=value`` and ``--option value``, and values in quotes: VS Code
+    passes ``--Session.key=b"…"`` and ``--transport="tcp"``, quotes included.
+    """
+    fields: dict[str, str] = {}
+    ignored: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        name, equals, value = argument.partition("=")
+        if name not in _FIELDS:
+            ignored.append(name)
+            continue
+        if not equals:
+            value = next(rest, "")
+        for quote in ('"', "'"):
+            if value.endswith(quote) and value.removeprefix("b").startswith(quote) and len(value) > 1:
+                value = value.removeprefix("b")[1:-1]
+        fields[_FIELDS[name]] = value
+    return fields, ignored
+
+
+def run(fields: dict[str, str], ignored: list[str]) -> None:
+    """Run a kernel in this process until it is told to end.  Does not return."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # until there is user code that it could interrupt
+    # -- what others wait for
+    from . import connect
+    from .protocol import log
+    from .protocol.channels import Channels
+    from .protocol.wire import Session
+
+    path, info, clean_up = _connection(fields, connect)
+    before = dict(info)
+    session = Session(info["key"].encode(), info["signature_scheme"])
+    try:
+        channels = Channels(info, session)
+    except OSError as error:
+        log.write(str(error.strerror or error))
+        sys.exit(1)
+    if clean_up or info != before:
+        connect.save(path, info)
+    connect.announce(path, info)
+    # -- the rest
+    from .kernel import interrupt
+    from .kernel.kernel import Kernel
+    from .kernel.life import Life
+    from .python.language import PYTHON
+
+    kernel = Kernel(channels, info, PYTHON)
+    life = Life(kernel, clean_up)
+    interrupt.install(kernel.main)
+    if not info["key"]:
+        log.write("the connection file has no key: messages are not signed, and anybody may run code here")
+    if ignored:
+        log.write(f"ignored: {' '.join(ignored)}")
+    if "file" not in fields and "JPY_PARENT_PID" not in os.environ:
+        print(f"To attach a console:  jupyter console --existing {os.path.basename(path)}", flush=True)
+    kernel.run()
+    life.end()
+
+
+def _connection(fields: dict[str, str], connect: Any) -> tuple[str, dict[str, Any], list[Any]]:
+    """Return the connection file's path, its fields, and how to remove it where it is ours to remove."""
+    fields = dict(fields)
+    given = fields.pop("file", None)
+    path = connect.resolve(given) if given else connect.new_path()
+    try:
+        info = connect.load(path)
+        ours = False
+    except FileNotFoundError:
+        info = connect.normal({"key": os.urandom(32).hex()})
+        ours = True
+    except (OSError, ValueError) as error:
+        sys.exit(f"cannot read the connection file {path}: {error}")
+    if fields:
+        info = connect.normal(info | fields)
+    if info["transport"] == "ipc":
+        if info["ip"] == "127.0.0.1":
+            info["ip"] = os.path.splitext(path)[0] + "-ipc"
+        try:
+            connect.choose_ports(info)
+        except ValueError as error:
+            sys.exit(str(error))
+
+    def remove() -> None:
+        try:
+            os.unlink(path)
+        except OSError:
+            pass  # somebody else has cleaned up
+
+    return path, info, [remove] if ours else []
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,512 @@
+"""The front door: connection files, and the connect API for code that runs inside a kernel or beside it.
+
+A connection file is a JSON object that says where a kernel's five sockets are and which key signs its
+messages ("Connection files" in jupyter_client's documentation).  Whoever can read it can run code as its
+owner, so this file alone decides how one is written: in a file of its own with mode 0600, put in place by one
+`os.replace`, so that no reader ever sees half of it or another's.
+
+The five functions answer calls in the style of this package and in the style of ``ipykernel.connect`` and
+``jupyter_client.connect``.  All may be called from any thread.  A kernel announces itself with `announce`;
+after that the answers come from memory, and do not depend on the file, the working directory or a fork.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from subprocess import Popen
+
+__all__ = [
+    "ConnectionFile",
+    "connect_qtconsole",
+    "find_connection_file",
+    "get_connection_file",
+    "get_connection_info",
+    "write_connection_file",
+]
+
+PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
+#: Bytes that the path of a unix socket may have (sys/un.h).
+_UNIX_PATH = 103 if sys.platform == "darwin" else 107
+
+#: The connection file and fields of the kernel that this process is, if it is one.
+_running: tuple[str, dict[str, Any]] | None = None
+
+
+class ConnectionFile(str):
+    """The path of a connection file; ``path, info = …`` unpacks it as jupyter_client's tuple would.
+
+    Attributes
+    ----------
+    info : dict
+        The fields that were written.
+    """
+
+    info: dict[str, Any]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((str(self), self.info))
+
+
+def write_connection_file(
+    fname: str | os.PathLike[str] | None = None,
+    shell_port: int | str = 0,
+    iopub_port: int | str = 0,
+    stdin_port: int | str = 0,
+    control_port: int | str = 0,
+    hb_port: int | str = 0,
+    ip: str | None = "127.0.0.1",
+    key: bytes | str | None = b"",
+    transport: str = "tcp",
+    signature_scheme: str = "hmac-sha256",
+    kernel_name: str = "",
+    *,
+    curve_publickey: bytes | str | None = None,
+    curve_secretkey: bytes | str | None = None,
+    **extra: Any,
+) -> ConnectionFile:
+    """Write a connection file, readable by its owner only, and return its path.
+
+    Parameters
+    ----------
+    fname : path, optional
+        By default ``kernel-<uuid>.json`` in the Jupyter runtime directory, where ``--existing`` looks.
+    shell_port, iopub_port, stdin_port, control_port, hb_port : int or str
+        TCP ports, or the suffixes of ipc sockets; 0 chooses a free one.  Mind the order, which is not
+        jupyter_client's: better use keywords.
+    ip : str
+        The address to bind; ``"*"`` means ``0.0.0.0``, empty means ``127.0.0.1``.  With the ipc transport,
+        the prefix of the sockets' paths, by default made from `fname`.
+    key : bytes or str, optional
+        Signs the messages.  Empty makes a fresh random key; None writes an empty one: *nothing is signed,
+        and anybody who reaches the ports can run code*.  Bytes that are not UTF-8 are written as base64,
+        and that text is the key then.
+    transport : str
+        ``"tcp"`` or ``"ipc"``.
+    signature_scheme : str
+        ``hmac-`` and the name of a hash.
+    kernel_name : str
+        The name of the kernelspec, for information.
+    curve_publickey, curve_secretkey : bytes or str, optional
+        40 characters of Z85 each; both or neither.
+    **extra
+        Further fields, written as they are.
+
+    Raises
+    ------
+    ValueError
+        Curve keys that are not a pair, or an ipc path that the system can't bind.
+    OSError
+        The file or a free port can't be had.
+    """
+    path = os.fspath(fname) if fname is not None else os.path.join(_runtime_dir(), f"kernel-{_uuid()}.json")
+    if bool(curve_publickey) != bool(curve_secretkey):
+        raise ValueError("curve_publickey and curve_secretkey go together")
+    if transport == "ipc" and ip in (None, "", "127.0.0.1"):
+        ip = os.path.splitext(os.path.abspath(path))[0] + "-ipc"
+    ip = {None: "127.0.0.1", "": "127.0.0.1", "*": "0.0.0.0"}.get(ip, ip)
+    info: dict[str, Any] = dict(
+        zip(PORTS, map(int, (shell_port, iopub_port, stdin_port, control_port, hb_port)), strict=True)
+    )
+    info |= {
+        "ip": ip,
+        "key": _new_key() if key in (b"", "") else _text(key or b""),
+        "transport": transport,
+        "signature_scheme": signature_scheme,
+        "kernel_name": kernel_name,
+    }
+    if curve_publickey and curve_secretkey:
+        info |= {"curve_publickey": _text(curve_publickey), "curve_secretkey": _text(curve_secretkey)}
+    info |= extra
+    choose_ports(info)
+    save(path, info)
+    result = ConnectionFile(path)
+    result.info = info
+    return result
+
+
+def get_connection_file(app: Any = None) -> str | None:
+    """Return the absolute path of the connection file of the kernel that this code runs in.
+
+    Parameters
+    ----------
+    app : object, optional
+        An application with a ``connection_file``, as ipykernel's function takes it.
+
+    Returns
+    -------
+    str or None
+        None outside a kernel.  The file itself is not looked at.
+    """
+    if app is not None:
+        return os.path.abspath(app.connection_file)
+    return _running[0] if _running is not None else None
+
+
+@overload
+def get_connection_info(
+    connection_file: str | os.PathLike[str] | None = ..., unpack: Literal[True] | None = ...
+) -> dict[str, Any]: ...
+
+
+@overload
+def get_connection_info(connection_file: str | os.PathLike[str] | None, unpack: Literal[False]) -> str: ...
+
+
+@overload
+def get_connection_info(connection_file: None = None, *, unpack: Literal[False]) -> str: ...
+
+
+def get_connection_info(
+    connection_file: str | os.PathLike[str] | None = None, unpack: bool | None = None
+) -> dict[str, Any] | str:
+    """Return the connection info of the running kernel, or of a connection file.
+
+    Parameters
+    ----------
+    connection_file : path, optional
+        A path, a name or a part of one, as `find_connection_file` takes it.  Without it the running kernel
+        answers, from memory.
+    unpack : bool, optional
+        As in ipykernel: True gives a dict whose key is bytes, False the JSON text.  When it is left out the
+        answer is a dict whose key is a str.
+
+    Raises
+    ------
+    RuntimeError
+        No file was given and this process is not a kernel.
+    OSError
+        There is no such file.
+    """
+    if connection_file is not None:
+        info = load(_find(os.fspath(connection_file), None))
+    elif _running is not None:
+        info = dict(_running[1])
+    else:
+        raise RuntimeError("not in a running kernel, and no connection_file was given")
+    if unpack is False:
+        return json.dumps(info, indent=2)
+    if unpack:
+        info["key"] = info["key"].encode()
+    return info
+
+
+def find_connection_file(
+    filename_or_glob: str | os.PathLike[str] = "kernel-*.json",
+    profile: Any = None,
+    *,
+    path: str | Sequence[str] | None = None,
+    filename: str | os.PathLike[str] | None = None,
+) -> str:
+    """Return the absolute path of the connection file that fits best; of several, the latest used.
+
+    .. deprecated:: 0.1
+        Keep the path that `write_connection_file` or `get_connection_file` gave you instead.
+
+    Parameters
+    ----------
+    filename_or_glob : str
+        A path, a file's name, a kernel's id or any part of a name, or a pattern with ``*``.
+    profile : str, optional
+        Jupyter has no profiles: a directory that is given here is searched too, and anything is warned of.
+        A list or tuple is taken as `path`, where jupyter_client has it.
+    path : str or list of str, optional
+        Where to look; the working directory and the Jupyter runtime directory by default.
+    filename : str, optional
+        jupyter_client's name for the first parameter.
+
+    Raises
+    ------
+    OSError
+        Nothing fits.
+    """
+    from warnings import warn
+
+    warn("find_connection_file is deprecated: keep the path instead", DeprecationWarning, stacklevel=2)
+    if isinstance(profile, (list, tuple)):
+        path, profile = profile, None
+    if profile is not None:
+        warn("Jupyter has no profiles; only a directory given as profile is searched", UserWarning, stacklevel=2)
+    if isinstance(path, str):
+        path = [path]
+    directories = list(path) if path is not None else [".", _runtime_dir()]
+    if profile is not None and os.path.isdir(profile):
+        directories += [profile, os.path.join(profile, "security")]
+    return _find(os.fspath(filename if filename is not None else filename_or_glob), directories)
+
+
+def connect_qtconsole(
+    argv: Sequence[str] | str | os.PathLike[str] | None = None,
+    connection_file: str | os.PathLike[str] | Sequence[str] | None = None,
+    **kwargs: Any,
+) -> Popen[bytes]:
+    """Open a Qt console on the running kernel, or on the kernel of a connection file.
+
+    Parameters
+    ----------
+    argv : list of str, optional
+        Further arguments of ``jupyter qtconsole``.  A str here, and a list as the second argument, are
+        ipykernel's order and are understood.
+    connection_file : path, optional
+        Another kernel's; the running kernel's by default.
+    **kwargs
+        Options: ``style="monokai"`` becomes ``--style=monokai``, True ``--name``; False and None are left out.
+
+    Returns
+    -------
+    subprocess.Popen
+        The console's process, in a session of its own; it outlives neither a `kill` nor its window.
+
+    Raises
+    ------
+    RuntimeError
+        No file was given and this process is not a kernel.
+    ImportError
+        qtconsole is not installed.
+    OSError
+        There is no such file.
+    """
+    from importlib.util import find_spec
+    from subprocess import DEVNULL, Popen
+
+    file, options = connection_file, argv
+    if isinstance(argv, (str, os.PathLike)) or (
+        connection_file is not None and not isinstance(connection_file, (str, os.PathLike))
+    ):
+        file, options = argv, connection_file  # type: ignore[assignment]
+    if file is not None:
+        target = _find(os.fspath(file), None)  # type: ignore[arg-type]
+    else:
+        running = get_connection_file()
+        if running is None:
+            raise RuntimeError("not in a running kernel, and no connection_file was given")
+        target = running
+    if find_spec("qtconsole") is None:
+        raise ImportError("qtconsole is not installed; pip install qtconsole PySide6", name="qtconsole")
+    command = [sys.executable, "-c", "from qtconsole import qtconsoleapp; qtconsoleapp.main()"]
+    command += ["--existing", target, *(options or ())]
+    for name, value in kwargs.items():
+        option = "--" + name.replace("_", "-")
+        if value is True:
+            command.append(option)
+        elif value is not None and value is not False:
+            command.append(f"{option}={value}")
+    # A pipe that nobody reads would stop the console after 64 KiB of Qt's warnings.
+    return Popen(command, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True)
+
+
+# -- for the kernel's start and for tools ---------------------------------------------------------------
+
+
+def announce(path: str, info: dict[str, Any]) -> None:
+    """Say that this process is the kernel with the connection file `path` and these fields."""
+    global _running
+    _running = os.path.abspath(path), info
+
+
+def load(path: str) -> dict[str, Any]:
+    """Return the fields of a connection file: ports as int, the usual values where a field is missing.
+
+    Raises
+    ------
+    OSError
+        The file can't be read.
+    ValueError
+        It holds no JSON object, or a port that is no number.
+    """
+    with open(path, encoding="utf-8") as file:
+        info = json.load(file)
+    if not isinstance(info, dict):
+        raise ValueError(f"{path} holds no JSON object")
+    return normal(info)
+
+
+def normal(info: dict[str, Any]) -> dict[str, Any]:
+    """Return `info` with every standard field there and of its proper type (JEP 106 lets ports be strings)."""
+    fields = {
+        **{port: int(info.get(port) or 0) for port in PORTS},
+        "ip": "127.0.0.1",
+        "key": "",
+        "transport": "tcp",
+        "signature_scheme": "hmac-sha256",
+        "kernel_name": "",
+    }
+    result = fields | {name: value for name, value in info.items() if name not in PORTS}
+    result["ip"] = {"": "127.0.0.1", "*": "0.0.0.0"}.get(result["ip"], result["ip"])
+    return result
+
+
+def save(path: str, info: dict[str, Any]) -> None:
+    """Put `info` into the file `path` in one step, with mode 0600; a link at that name is replaced, not followed.
+
+    Raises
+    ------
+    OSError
+        The directory can't be written to.
+    RuntimeError
+        The file system doesn't keep the mode, and $JUPYTER_ALLOW_INSECURE_WRITES does not allow that.
+    """
+    directory, name = os.path.split(os.path.abspath(path))
+    runtime = _under_runtime_dir(directory)
+    if runtime:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+    beside = os.path.join(directory, f".{name}.{_uuid()}.tmp")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    fd = os.open(beside, flags, 0o600)
+    try:
+        with open(fd, "w", encoding="utf-8") as file:
+            if os.name == "nt":
+                from jupyter_core.paths import win32_restrict_file_to_user
+
+                win32_restrict_file_to_user(beside)
+            elif os.fstat(fd).st_mode & 0o177 and not os.environ.get("JUPYTER_ALLOW_INSECURE_WRITES"):
+                raise RuntimeError(f"{directory} does not keep files private; use another directory")
+            json.dump(info, file, indent=2)
+        os.replace(beside, path)
+    except BaseException:
+        os.unlink(beside)
+        raise
+    if runtime and os.name != "nt":
+        try:  # nobody else may take the file away, even from a shared directory
+            os.chmod(directory, os.stat(directory).st_mode | 0o1000)
+        except OSError:
+            pass  # not ours to change
+
+
+def choose_ports(info: dict[str, Any]) -> None:
+    """Replace each port of `info` that is 0 by a free one.
+
+    A tcp port may be taken by another before it is bound; a kernel therefore binds first and writes after.
+
+    Raises
+    ------
+    ValueError
+        An ipc path is longer than the system allows.
+    OSError
+        The ip is not one of this machine.
+    """
+    missing = [port for port in PORTS if not info[port]]
+    if info["transport"] == "ipc":
+        taken = {info[port] for port in PORTS}
+        number = 0
+        for port in missing:
+            number += 1
+            while number in taken or os.path.exists(f"{info['ip']}-{number}"):
+                number += 1
+            info[port] = number
+        check_ipc(info)
+    elif missing:
+        import socket
+
+        family = socket.AF_INET6 if ":" in info["ip"] else socket.AF_INET
+        holders = [socket.socket(family) for _ in missing]
+        try:
+            for port, holder in zip(missing, holders, strict=True):
+                holder.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\0" * 8)
+                holder.bind((info["ip"], 0))
+                info[port] = holder.getsockname()[1]
+        finally:
+            for holder in holders:
+                holder.close()
+
+
+def check_ipc(info: dict[str, Any]) -> None:
+    """Raise ValueError where the path of an ipc socket is too long to be bound."""
+    longest = max((f"{info['ip']}-{info[port]}" for port in PORTS), key=len)
+    if len(os.fsencode(longest)) > _UNIX_PATH:
+        raise ValueError(f"an ipc path may have {_UNIX_PATH} bytes, this one is longer: {longest}")
+
+
+def resolve(name: str) -> str:
+    """Return where a connection file called `name` is or should be: a bare name may be in the runtime directory."""
+    if os.path.basename(name) == name and not os.path.exists(name):
+        return os.path.join(_runtime_dir(), name)
+    return os.path.abspath(name)
+
+
+def new_path() -> str:
+    """Return a path in the runtime directory that no kernel has."""
+    return os.path.join(_runtime_dir(), f"kernel-{_uuid()}.json")
+
+
+def _new_key() -> str:
+    return os.urandom(32).hex()
+
+
+def _text(key: bytes | str) -> str:
+    if isinstance(key, str):
+        return key
+    try:
+        return key.decode()
+    except UnicodeDecodeError:
+        from base64 import b64encode
+
+        return b64encode(key).decode()
+
+
+def _uuid() -> str:
+    from uuid import uuid4
+
+    return str(uuid4())
+
+
+def _runtime_dir() -> str:
+    from jupyter_core.paths import jupyter_runtime_dir
+
+    return jupyter_runtime_dir()
+
+
+def _under_runtime_dir(directory: str) -> bool:
+    """Tell whether `directory` is the Jupyter runtime directory or below it."""
+    runtime = os.path.abspath(_runtime_dir())
+    return os.path.commonpath([runtime, directory]) == runtime
+
+
+def _find(text: str, directories: Sequence[str] | None) -> str:
+    """Find a file by path, name, id or pattern (jupyter_client's rules, files only)."""
+    from fnmatch import fnmatch
+
+    text = os.path.expandvars(os.path.expanduser(text.strip("'\"")))
+    if os.path.isabs(text):
+        if os.path.isfile(text):
+            return text
+        directories = [os.path.dirname(text)]
+        text = os.path.basename(text)
+    if directories is None:
+        directories = [".", _runtime_dir()]
+    exact = [text] if text else []
+    if text and "*" not in text:
+        exact.append(f"kernel-{text}.json")
+    for name in exact:
+        for directory in directories:
+            candidate = os.path.join(directory, name)
+            if os.path.isfile(candidate):
+                return os.path.abspath(candidate)
+    pattern = text if "*" in text else f"*{text}*"
+    if "." not in os.path.basename(pattern):
+        pattern += ".json" if pattern.endswith("*") else "*.json"
+    found: list[tuple[float, int, str]] = []
+    for place, directory in enumerate(directories):
+        base = os.path.join(directory, os.path.dirname(pattern))
+        try:
+            names = os.listdir(base)
+        except OSError:
+            continue
+        for name in names:
+            path = os.path.join(base, name)
+            if fnmatch(name, os.path.basename(pattern)) and not name.startswith("."):
+                try:
+                    status = os.stat(path)
+                except OSError:
+                    continue  # gone since
+                if os.path.isfile(path):
+                    # on a tie the later directory wins: the runtime directory over the working one
+                    found.append((max(status.st_atime, status.st_mtime), place, os.path.abspath(path)))
+    if not found:
+        raise OSError(f"could not find a connection file for {text!r} in {list(directories)}")
+    return max(found)[2]

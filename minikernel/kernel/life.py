@@ -1,0 +1,105 @@
+"""When the process ends, and how.
+
+It ends on a shutdown_request, on SIGTERM, and when its launcher has died: then nobody is left to end it, and it
+may be started through a shell or a wrapper, so the launcher is watched by its pid and not by who the parent is.
+
+Ending is always the same: interrupt what runs, run the atexit handlers while their output can still be seen,
+give threads that are not daemons a moment, send what is queued, exit with 0.  A cell that does not let go, a
+handler that hangs and a thread that goes on cannot hold it up: frontends kill after 2.5 seconds, so each step has
+a deadline ("Messaging in Jupyter: Kernel shutdown").
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .kernel import Kernel
+
+#: Seconds for user code to take its KeyboardInterrupt.
+LET_GO = 0.8
+#: Seconds for threads that are not daemons.
+THREADS = 0.6
+#: Seconds after which the process ends whatever it does.
+AT_LAST = 2.0
+
+
+class Life:
+    """The life of the process that is `kernel`.
+
+    Parameters
+    ----------
+    clean_up : list of callable
+        Called last: what removes the files that this process has made.
+    """
+
+    def __init__(self, kernel: Kernel, clean_up: list[Callable[[], None]]) -> None:
+        self._kernel = kernel
+        self._clean_up = clean_up
+        self._ending = threading.Lock()
+        kernel.on_stop = self._see_to_it
+        signal.signal(signal.SIGTERM, lambda signum, frame: kernel.quit())
+        self._watch_launcher(os.environ.get("JPY_PARENT_PID", ""))
+
+    def _see_to_it(self) -> None:
+        """End the process from the control thread when the main thread doesn't."""
+        timer = threading.Timer(AT_LAST, os._exit, [0])
+        timer.daemon = True
+        timer.start()
+        if not self._kernel.main.ended.wait(LET_GO):
+            self.end()
+
+    def end(self) -> None:
+        """Run the atexit handlers, send what is queued and exit.  Does not return."""
+        if not self._ending.acquire(blocking=False):
+            threading.Event().wait()  # another thread is at it
+        atexit._run_exitfuncs()
+        _join_threads(monotonic() + THREADS)
+        kernel = self._kernel
+        kernel.before_output()
+        kernel.channels.close()
+        for clean in self._clean_up:
+            clean()
+        os._exit(0)
+
+    def _watch_launcher(self, pid: str) -> None:
+        if not pid.isdigit() or int(pid) in (1, os.getpid()):
+            return  # as PID 1 of a container the launcher can't die before us
+        try:
+            fd = os.pidfd_open(int(pid)) if hasattr(os, "pidfd_open") else _kqueue(int(pid))
+        except OSError:
+            return  # no such process: a stale value, which says nothing about our launcher
+        self._kernel.channels.watch(fd, self._kernel.quit)
+
+
+def _kqueue(pid: int) -> int:
+    """Return a descriptor that becomes readable when the process ends (macOS, BSD)."""
+    import select
+
+    queue = select.kqueue()
+    event = select.kevent(pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)
+    queue.control([event], 0)
+    _kept.append(queue)
+    return queue.fileno()
+
+
+_kept: list[object] = []
+
+
+def _join_threads(deadline: float) -> None:
+    """Wait for threads that are not daemons, as the end of a program does, but not for ever."""
+    import sys
+
+    executors = sys.modules.get("concurrent.futures.thread")
+    if executors is not None:  # their idle threads wait to be told
+        threading.Thread(target=executors._python_exit, daemon=True).start()
+    here = (threading.current_thread(), threading.main_thread())
+    for thread in threading.enumerate():
+        if not thread.daemon and thread not in here:
+            thread.join(max(0.0, deadline - monotonic()))

@@ -1,0 +1,176 @@
+"""The event loop of a thread: born when it is first needed, paused while a plain cell runs.
+
+A kernel that nobody uses asyncio in has no loop: its worker sleeps on its inbox.  As soon as asyncio is
+imported (by a cell, a library or an ``await``), the worker sleeps *inside* a loop, so that tasks live on
+between cells and while the kernel is idle.
+
+A plain cell does not run in a callback of that loop but while the loop is paused.  So `asyncio.run` works in a
+cell, and so does ``loop.run_until_complete``.  What expects a running loop, `asyncio.create_task` above all,
+finds the paused one: while a plain cell runs on the loop's thread and no other loop does,
+`asyncio.get_running_loop` answers it.  Its tasks take their turn as soon as the cell ends.
+
+tornado's ``IOLoop.current()`` wraps the asyncio loop of its thread, so libraries that use it get this one.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import sys
+from collections.abc import Awaitable, Callable
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import asyncio
+
+T = TypeVar("T")
+_paused: dict[int, Loop] = {}
+
+
+class Loop:
+    """The loop of one thread.  All methods but `call` belong to that thread."""
+
+    def __init__(self) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+        #: The task of the cell that awaits, while one does.
+        self.task: asyncio.Task[Any] | None = None
+        #: Set when `task` was cancelled because of an interrupt.
+        self.interrupted = False
+        self._waiting = False
+        _paused[get_ident()] = self
+
+    @property
+    def needed(self) -> bool:
+        """Whether there is, or should be, a loop.  This is the place that decides it."""
+        return self.loop is not None or "asyncio" in sys.modules
+
+    def ready(self) -> asyncio.AbstractEventLoop:
+        """Return the loop, made current for the thread; a new one when the user's code has closed it."""
+        import asyncio
+
+        if self.loop is None or self.loop.is_closed():
+            patch()
+            self.loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self.loop)  # asyncio.run leaves none behind
+        return self.loop
+
+    def wait(self, until: Callable[[], bool]) -> None:
+        """Run the loop's tasks until `wake` is called and `until` is true."""
+        loop = self.ready()
+        self._waiting = True
+        try:
+            if not until():
+                loop.run_forever()
+        except (KeyboardInterrupt, SystemExit):
+            pass  # a background task's, which keeps it; the kernel goes on
+        finally:
+            self._waiting = False
+
+    def wake(self) -> None:
+        """End a `wait`.  Any thread, and signal handlers."""
+        if self.loop is not None:
+            try:
+                self.loop.call_soon_threadsafe(self._stop_waiting)
+            except RuntimeError:
+                pass  # closed by the user's code: the thread does not sleep in it, and makes a new one
+
+    def _stop_waiting(self) -> None:
+        if self._waiting and self.loop is not None:
+            self.loop.stop()
+
+    def run(self, awaitable: Awaitable[T]) -> T:
+        """Run the loop until `awaitable` is done; its context variables are the thread's, before and after.
+
+        Raises KeyboardInterrupt for a task that was cancelled by an interrupt, else what the task raises.
+        """
+        import asyncio
+
+        loop = self.ready()
+        if loop.is_running():
+            raise RuntimeError("cannot wait for a result inside the running event loop")
+        context: contextvars.Context | None = None
+
+        async def main() -> T:
+            nonlocal context
+            try:
+                return await awaitable
+            finally:
+                context = contextvars.copy_context()
+
+        before = self.task
+        task = self.task = loop.create_task(main())
+        self.interrupted = False
+        try:
+            while not task.done():
+                try:
+                    loop.run_until_complete(task)
+                except KeyboardInterrupt:  # in a callback that isn't the cell's
+                    self.interrupted = True
+                    task.cancel()
+                except BaseException:
+                    if loop.is_closed():
+                        raise
+                    # else the task's own, raised below; or user code has called loop.stop()
+            try:
+                return task.result()
+            except asyncio.CancelledError:
+                if not self.interrupted:
+                    raise
+                raise KeyboardInterrupt from None
+        finally:
+            self.task = before
+            if context is not None:
+                for variable, value in context.items():
+                    if variable.get(_MISSING) is not value:
+                        variable.set(value)
+
+    def cancel(self) -> None:
+        """Interrupt the cell that awaits: it is told by a cancellation.  Safe in a signal handler."""
+        if self.task is not None and self.loop is not None:
+            self.interrupted = True
+            self.loop.call_soon_threadsafe(self.task.cancel)
+
+    def close(self) -> None:
+        """Cancel what still runs and close the loop."""
+        import asyncio
+
+        if self.loop is None or self.loop.is_closed():
+            return
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            self.loop.run_until_complete(asyncio.wait(tasks, timeout=0.5))
+        self.loop.close()
+
+
+_MISSING: Any = object()
+
+
+def asyncio_imported() -> None:
+    """Make the loop of this thread, if it is one that runs user code: asyncio is there from now on."""
+    patch()
+    paused = _paused.get(get_ident())
+    if paused is not None:
+        paused.ready()
+
+
+def patch() -> None:
+    """Let `asyncio.get_running_loop` answer the paused loop where no loop runs and there is one."""
+    import asyncio
+
+    if getattr(asyncio.events.get_running_loop, "_minikernel", False):
+        return
+    running = asyncio.events.get_running_loop
+    inner = asyncio.events._get_running_loop
+
+    def get_running_loop() -> asyncio.AbstractEventLoop:
+        if inner() is None:
+            paused = _paused.get(get_ident())
+            if paused is not None:
+                return paused.ready()
+        return running()
+
+    get_running_loop.__doc__ = running.__doc__
+    get_running_loop._minikernel = True  # type: ignore[attr-defined]
+    asyncio.events.get_running_loop = asyncio.get_running_loop = get_running_loop

@@ -1,0 +1,142 @@
+"""One request, and who is asking.
+
+Whatever a request causes carries that request's header as its parent: that is how a frontend knows which cell
+an output belongs to.  So the parent of an output is a value, found by `current_request`, and not a global
+"the cell that runs now":
+
+1. the context's: a task, a callback and a job of an executor keep the request that made them;
+2. else the thread's: a thread keeps the request that started it;
+3. else the latest request, for threads that were born in C.  Never an empty parent.
+
+Next: ``kernel.worker``.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from ..protocol.wire import Message
+
+if TYPE_CHECKING:
+    from .kernel import Kernel
+    from .worker import Worker
+
+_current: ContextVar[Request] = ContextVar("minikernel_request")
+_latest: Request | None = None
+
+
+class Request:
+    """A message that asks for something, with what is needed to answer it.  Any thread may publish.
+
+    Attributes
+    ----------
+    kernel : Kernel
+    worker : Worker
+        The thread that answers it.
+    channel : str
+        "shell" or "control": the reply goes back there.
+    content : dict
+        Completed from the table of messages before a handler sees it.
+    header_frame : bytes
+        The header as it came; the parent of every answer.
+    number : int
+        How many requests had arrived on shell, with this one.
+    payload : list of dict
+        What goes into the execute_reply's payload.
+    execution_count : int
+        The number of the cell, for execute_request.
+    stored : bool
+        Whether the cell goes into the history, In and Out.
+    afterwards : callable, optional
+        Called by dispatch when the idle has been queued.
+    """
+
+    __slots__ = (
+        "afterwards", "channel", "content", "execution_count", "header", "header_frame", "idents", "kernel",
+        "message", "metadata", "msg_type", "number", "payload", "stored", "worker",
+    )  # fmt: skip
+
+    def __init__(self, kernel: Kernel, worker: Worker, channel: str, message: Message, number: int) -> None:
+        self.kernel = kernel
+        self.worker = worker
+        self.channel = channel
+        self.message = message
+        self.msg_type = message.msg_type
+        self.idents = message.idents
+        self.header = message.header
+        self.header_frame = message.header_frame
+        self.metadata = message.metadata
+        self.content: dict[str, Any] = message.content
+        self.number = number
+        self.payload: list[dict[str, Any]] = []
+        self.execution_count = 0
+        self.stored = False
+        self.afterwards: Callable[[], object] | None = None
+
+    def reply(self, msg_type: str, content: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
+        """Answer the one who asked, on the channel where it asked."""
+        self.kernel.channels.send(
+            self.channel, msg_type, content, self.header_frame, metadata=metadata, idents=self.idents
+        )
+
+    def publish(
+        self,
+        msg_type: str,
+        content: dict[str, Any],
+        metadata: dict[str, Any] | None = None,
+        buffers: Sequence[Any] = (),
+        topic: str | None = None,
+    ) -> None:
+        """Tell all frontends, on iopub.
+
+        Raises TypeError or ValueError where `content` can't be said in JSON; nothing is sent then.
+        """
+        self.kernel.before_output()
+        channels = self.kernel.channels
+        channels.send(
+            "iopub", msg_type, content, self.header_frame,
+            metadata=metadata, buffers=buffers, idents=[topic.encode()] if topic else None,
+        )  # fmt: skip
+        if channels.outbox.full:
+            channels.outbox.wait_for_room()
+
+    def make_current(self) -> None:
+        """Make this the request of this context, and the latest of all."""
+        global _latest
+        _latest = self
+        _current.set(self)
+
+
+def latest_request() -> Request | None:
+    """Return the request that was last begun, in whatever thread."""
+    return _latest
+
+
+def current_request() -> Request | None:
+    """Return the request that the calling code works for; None only before the first one."""
+    request = _current.get(None)
+    if request is None:
+        request = getattr(threading.current_thread(), "_minikernel_request", None)
+        if request is None:
+            return _latest
+        _current.set(request)
+    return request
+
+
+def inherit(thread: threading.Thread) -> None:
+    """Let `thread`, before it starts, work for the request of the calling code."""
+    thread._minikernel_request = current_request()  # type: ignore[attr-defined]
+
+
+def as_request(request: Request | None, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Call `function` as part of `request`: what a job does that another thread was given."""
+    if request is None:
+        return function(*args, **kwargs)
+    token = _current.set(request)
+    try:
+        return function(*args, **kwargs)
+    finally:
+        _current.reset(token)

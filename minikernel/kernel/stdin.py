@@ -1,0 +1,76 @@
+"""Questions to the user: one at a time, to the frontend whose request asks, each with its own answer.
+
+An answer is taken only when it comes from the one that was asked, and names the pending question or none at
+all: jupyter_client's ``kc.input()`` sends no parent_header.  An interrupted question is forgotten, and its
+late answer is dropped.
+
+Any thread may ask; the channels thread brings the answers.
+"""
+
+from __future__ import annotations
+
+from queue import SimpleQueue
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from ..protocol.wire import Message
+from . import interrupt
+
+if TYPE_CHECKING:
+    from .request import Request
+
+
+class StdinNotImplementedError(NotImplementedError):
+    """The frontend said that it can't be asked (``allow_stdin`` was false)."""
+
+
+class Prompts:
+    """The pending question of a kernel."""
+
+    def __init__(self) -> None:
+        self._one_at_a_time = Lock()
+        self._pending: tuple[str, Request, SimpleQueue[str]] | None = None
+
+    def ask(self, request: Request, prompt: str, password: bool) -> str:
+        """Ask the frontend of `request` for a line and wait for it.  An interrupt may end the wait.
+
+        Raises
+        ------
+        EOFError
+            The user has ended the input.
+        """
+        channels = request.kernel.channels
+        while not self._one_at_a_time.acquire(timeout=0.1):  # another thread is asking
+            interrupt.checkpoint()
+        try:
+            msg_id = channels.session.new_id()
+            answers: SimpleQueue[str] = SimpleQueue()
+            self._pending = (msg_id, request, answers)
+            channels.send(
+                "stdin", "input_request", {"prompt": prompt, "password": password},
+                request.header_frame, idents=request.idents, msg_id=msg_id,
+            )  # fmt: skip
+            value = _wait(answers)
+        finally:
+            self._pending = None
+            self._one_at_a_time.release()
+        if value == "\x04":
+            raise EOFError
+        return value
+
+    def answer(self, message: Message) -> None:
+        """Take an input_reply.  The channels thread."""
+        if self._pending is None:
+            return
+        msg_id, request, answers = self._pending
+        parent = message.parent_header.get("msg_id", msg_id)
+        value = message.content.get("value") if isinstance(message.content, dict) else None
+        if parent in (msg_id, request.header["msg_id"]) and message.idents == request.idents:
+            answers.put(value if isinstance(value, str) else "")
+
+
+@interrupt.landing
+def _wait(answers: SimpleQueue[str]) -> str:
+    if interrupt.pending:
+        interrupt.checkpoint()
+    return answers.get()

@@ -1,0 +1,91 @@
+"""A thread with an inbox: it answers requests one after another.
+
+The main worker runs user code, with an event loop when there is one (``kernel.loop``); the control worker
+answers while user code runs.  Both have the same inbox: what has arrived is in it, and it is ours, so aborting
+the queue after an error needs no timer and no marker.
+
+Next: ``kernel.kernel``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from threading import Event
+from typing import TYPE_CHECKING
+
+from .loop import Loop
+
+if TYPE_CHECKING:
+    from .request import Request
+
+
+class Worker:
+    """The inbox of one thread, and what that thread does with it.
+
+    Parameters
+    ----------
+    dispatch : callable
+        Answers one request; it never raises.
+
+    Attributes
+    ----------
+    running : Request or None
+        The request that is being answered.
+    aborted : int
+        execute_requests up to this number are answered as aborted.
+    loop : Loop or None
+        The thread's event loop, for workers that run user code.
+    """
+
+    def __init__(self, dispatch: Callable[[Request], None], *, runs_code: bool = False) -> None:
+        self._dispatch = dispatch
+        self._inbox: SimpleQueue[Request | Callable[[], object]] = SimpleQueue()
+        self._runs_code = runs_code
+        self._stopped = False
+        self.loop: Loop | None = None
+        self.running: Request | None = None
+        self.execution_count = 0
+        self.aborted = 0
+        #: Set when `run` has ended.
+        self.ended = Event()
+
+    def put(self, item: Request | Callable[[], object]) -> None:
+        """Hand in a request, or something to call between two requests.  Any thread, and signal handlers."""
+        self._inbox.put(item)
+        if self.loop is not None:
+            self.loop.wake()
+
+    def stop(self) -> None:
+        """End `run` before the next request.  Any thread."""
+
+        def stop() -> None:
+            self._stopped = True
+
+        self._stopped = True
+        self.put(stop)
+
+    def run(self) -> None:
+        """Answer requests in the calling thread, until `stop`."""
+        if self._runs_code:
+            self.loop = Loop()
+        while not self._stopped:
+            item = self._next()
+            if item is None:
+                continue
+            if callable(item):
+                item()
+            else:
+                self._dispatch(item)
+        self.ended.set()
+
+    def _next(self) -> Request | Callable[[], object] | None:
+        """Return what is next: asleep on the inbox, or in the loop when there is one."""
+        loop = self.loop
+        if loop is None or not loop.needed:
+            return self._inbox.get()
+        try:
+            return self._inbox.get_nowait()
+        except Empty:
+            loop.wait(lambda: not self._inbox.empty())
+            return None

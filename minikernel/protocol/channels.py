@@ -1,0 +1,340 @@
+"""The five sockets, and the one thread that owns four of them.
+
+=========  ======  =====================================================================================
+shell      ROUTER  requests and replies
+control    ROUTER  the same for interrupt, shutdown and debugging, read before shell
+stdin      ROUTER  the kernel asks (input_request), the frontend answers (input_reply)
+iopub      XPUB    everything that all frontends should see
+hb         ROUTER  echoes what it gets; on its own context, in C, so that it beats while Python is stuck
+=========  ======  =====================================================================================
+
+Only the channels thread touches shell, control, stdin and iopub.  It sleeps in one level-triggered poll; what
+arrives is verified and handed to `receive`, what leaves comes from the `Outbox`, in order.  Two users of one
+socket, edge-triggered wake-ups and loops joined by inner sockets is how other kernels came to lose requests.
+
+The sockets are bound before anything else is imported, ports that were 0 are real after that, and requests
+queue in the sockets until `start`.  A bug in this thread ends the process: a dead kernel is restarted by its
+manager, a half-dead one is not.
+
+Next: ``kernel.request``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from queue import SimpleQueue
+from signal import SIG_BLOCK, SIG_SETMASK, SIGINT, SIGTERM, pthread_sigmask
+from threading import Thread
+from time import monotonic, sleep
+from typing import Any
+
+import zmq
+
+from . import log
+from .outbox import Entry, Outbox, Text
+from .wire import EMPTY, Frame, Message, Session, WireError
+
+CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
+#: Seconds for which a port that is in use is tried again: a predecessor may be on its way out.
+PORT_PATIENCE = 3.0
+#: Seconds without progress after which one subscriber that reads nothing is left behind.
+STALL = 10.0
+#: Seconds that unsent messages may hold up the end of the process.
+LINGER = 1.0
+#: Bytes from which a frame is sent without copying it.
+LARGE = 1 << 16
+INFINITY = float("inf")
+
+Receive = Callable[[str, Message], None]
+#: Sees every message: "in" or "out", the channel, the frames.
+Tracer = Callable[[str, str, list[Frame]], None]
+
+
+class Channels:
+    """The sockets of one kernel.
+
+    Parameters
+    ----------
+    info : dict
+        A connection file's fields; its ports that are 0 are replaced by the ports that were bound.
+    session : Session
+        Signs and verifies every message.
+
+    Raises
+    ------
+    OSError
+        A socket could not be bound; the message names the endpoint and, where known, who holds it.
+    """
+
+    def __init__(self, info: dict[str, Any], session: Session) -> None:
+        self.session = session
+        self.outbox = Outbox()
+        self.tracers: list[Tracer] = []
+        #: How many requests have arrived on shell.
+        self.received = 0
+        #: Called in the channels thread about every `interval()` seconds, and never while that is infinite.
+        self.tick: Callable[[], None] = lambda: None
+        self.interval: Callable[[], float] = lambda: INFINITY
+        self._watched: dict[int, Callable[[], None]] = {}
+        self._closing = False
+        self._stalled_since = 0.0
+        self._left_behind = False
+        self._held: list[Frame] | None = None
+        self._context = zmq.Context()
+        self._hb_context = zmq.Context()
+        self._sockets: dict[str, zmq.Socket[bytes]] = {}
+        try:
+            for channel in CHANNELS:
+                self._sockets[channel] = self._bind(channel, info)
+        except BaseException:
+            self._context.destroy(linger=0)
+            self._hb_context.destroy(linger=0)
+            self.outbox.close()
+            raise
+        self._hb = self._sockets.pop("hb")
+        self._thread = Thread(target=self._run, name="minikernel-channels", daemon=True)
+
+    def _bind(self, channel: str, info: dict[str, Any]) -> zmq.Socket[bytes]:
+        context = self._hb_context if channel == "hb" else self._context
+        socket = context.socket(zmq.XPUB if channel == "iopub" else zmq.ROUTER)
+        socket.linger = int(LINGER * 1000)
+        if channel == "iopub":
+            socket.setsockopt(zmq.XPUB_VERBOSE, 1)  # or only a topic's first subscriber is welcomed
+            socket.setsockopt(zmq.XPUB_NODROP, 1)  # a full subscriber is EAGAIN, not silence
+        else:
+            socket.router_handover = 1  # a client that reconnects keeps its identity (ipykernel#270)
+            socket.sndhwm = 0  # a ROUTER drops what is over its mark
+        ip, port = info["ip"], int(info[f"{channel}_port"])
+        if info["transport"] == "ipc":
+            endpoint = f"ipc://{ip}-{port}"
+        else:
+            socket.ipv6 = ":" in ip
+            endpoint = f"{info['transport']}://[{ip}]:" if ":" in ip else f"{info['transport']}://{ip}:"
+            endpoint += str(port or "*")
+        deadline = monotonic() + PORT_PATIENCE
+        while True:
+            try:
+                socket.bind(endpoint)
+                break
+            except zmq.ZMQError as error:
+                if error.errno != zmq.EADDRINUSE or monotonic() > deadline:
+                    from .holder import describe
+
+                    raise OSError(error.errno, f"cannot bind {channel} to {endpoint}: {describe(error, port)}") from None
+                sleep(0.05)  # nobody tells us when a port becomes free
+        if info["transport"] == "tcp" and not port:
+            info[f"{channel}_port"] = int(socket.last_endpoint.rsplit(b":", 1)[1])
+        return socket
+
+    def start(self, receive: Receive) -> None:
+        """Start the heartbeat and the channels thread; `receive` gets every message that is let in."""
+        self._receive = receive
+        before = pthread_sigmask(SIG_BLOCK, {SIGINT, SIGTERM})  # threads inherit it: signals are main's
+        Thread(target=self._beat, name="minikernel-heartbeat", daemon=True).start()
+        self._thread.start()
+        pthread_sigmask(SIG_SETMASK, before)
+
+    def send(
+        self,
+        channel: str,
+        msg_type: str,
+        content: dict[str, Any],
+        parent: bytes = EMPTY,
+        *,
+        metadata: dict[str, Any] | None = None,
+        buffers: Any = (),
+        idents: list[bytes] | None = None,
+        msg_id: str | None = None,
+    ) -> None:
+        """Sign a message and queue it.  Any thread.
+
+        On iopub the topic is the message's type unless `idents` names another.  Raises what `Session.pack`
+        raises, in the caller's thread; nothing has been queued then.
+        """
+        if idents is None:
+            idents = [msg_type.encode()]
+        self.outbox.put(
+            channel,
+            self.session.pack(
+                msg_type, content, parent, metadata=metadata, buffers=buffers, idents=idents, msg_id=msg_id
+            ),
+        )
+
+    def catch_up(self) -> int:
+        """Read all requests that have reached the shell socket; return how many have arrived so far."""
+        answer: SimpleQueue[int] = SimpleQueue()
+
+        def read() -> None:
+            self._read("shell", limit=None)
+            answer.put(self.received)
+
+        self.outbox.call(read)
+        return answer.get()
+
+    def watch(self, fd: int, on_readable: Callable[[], None]) -> None:
+        """Call `on_readable` once, in the channels thread, when the descriptor `fd` is readable."""
+        self._watched[fd] = on_readable
+        self.outbox.call(lambda: self._poller.register(fd, zmq.POLLIN))
+
+    def close(self) -> None:
+        """Send all that is queued, close the sockets and end both threads, within about `LINGER` seconds."""
+
+        def end() -> None:
+            self._closing = True
+
+        self.outbox.call(end)
+        self._thread.join()
+        self._hb_context.term()  # ends the proxy, whose thread closes its socket
+        self._context.term()
+
+    # -- the heartbeat's thread ------------------------------------------------------------------------
+
+    def _beat(self) -> None:
+        try:
+            zmq.proxy(self._hb, self._hb)
+        except zmq.ContextTerminated:
+            self._hb.close(linger=0)
+
+    # -- the channels thread ---------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._loop()
+        except BaseException as error:
+            log.traceback("the channels thread", error)
+            os._exit(1)
+
+    def _loop(self) -> None:
+        self._poller = poller = zmq.Poller()
+        readers = {socket: channel for channel, socket in self._sockets.items()}
+        for channel in ("control", "shell", "stdin", "iopub"):
+            poller.register(self._sockets[channel], zmq.POLLIN)
+        wake_fd = self.outbox.wake_fd
+        poller.register(wake_fd, zmq.POLLIN)
+        ticked = 0.0
+        while True:
+            wait = self._send_all()
+            if self._closing:
+                break
+            now = monotonic()
+            if ticked + self.interval() <= now:
+                ticked = now
+                self.tick()
+            timeout = min(ticked + self.interval() - now, INFINITY if wait is None else wait)
+            events = poller.poll(None if timeout == INFINITY else int(timeout * 1000) + 1)
+            called = False
+            for ready, _ in events:
+                if ready == wake_fd:
+                    called = True
+                elif isinstance(ready, int):
+                    poller.unregister(ready)
+                    self._watched.pop(ready)()
+            self.outbox.awake(called)
+            for ready, _ in events:
+                if not isinstance(ready, int):
+                    self._read(readers[ready])
+        for socket in self._sockets.values():
+            socket.close()
+        self.outbox.close()
+
+    def _read(self, channel: str, limit: int | None = 100) -> None:
+        """Hand on what has arrived; after `limit` messages the other sockets have their turn."""
+        socket = self._sockets[channel]
+        while limit is None or limit > 0:
+            try:
+                frames: list[Any] = [socket.recv(zmq.NOBLOCK)]
+            except zmq.Again:
+                return
+            while socket.rcvmore:
+                # one routing id and six more frames are small; what follows are buffers, and not copied
+                frames.append(socket.recv(copy=len(frames) < 7))
+            if limit is not None:
+                limit -= 1
+            if channel == "iopub":
+                self._welcome(frames[0])
+                continue
+            frames = [frame if isinstance(frame, bytes) else frame.buffer for frame in frames]
+            for trace in self.tracers:
+                trace("in", channel, frames)
+            try:
+                message = self.session.unpack(frames)
+            except WireError as error:
+                log.complain(f"dropped a message on {channel}", str(error))
+                continue
+            if channel == "shell":
+                self.received += 1
+            self._receive(channel, message)
+
+    def _welcome(self, event: bytes) -> None:
+        """Answer a subscription (JEP 65): the subscriber knows that it will miss nothing from here on."""
+        topic = event[1:]
+        if event[:1] != b"\x01":
+            return
+        try:
+            subscription = topic.decode()
+        except UnicodeDecodeError:
+            return
+        self.send("iopub", "iopub_welcome", {"subscription": subscription}, idents=[topic])
+
+    def _send_all(self) -> float | None:
+        """Send until nothing may leave; return the seconds until something may, or None."""
+        while True:
+            if self._held is not None:
+                wait = self._publish(self._held)
+                if wait:
+                    return wait
+                self._held = None
+            entry = self.outbox.take()
+            if entry is None or isinstance(entry, float):
+                return entry
+            wait = self._send(entry)
+            if wait:
+                return wait
+
+    def _send(self, entry: Entry) -> float:
+        if isinstance(entry, Text):
+            text = {"name": entry.name, "text": "".join(entry.pieces)}
+            topic = f"stream.{entry.name}".encode()
+            frames = self.session.pack("stream", text, entry.parent, idents=[topic])
+            channel = "iopub"
+        elif isinstance(entry, tuple):
+            channel, frames = entry
+        else:
+            entry()
+            return 0
+        for trace in self.tracers:
+            trace("out", channel, frames)
+        if channel == "iopub":
+            return self._publish(frames)
+        self._transmit(self._sockets[channel], frames)
+        return 0
+
+    def _publish(self, frames: list[Frame]) -> float:
+        """Send on iopub; return the seconds after which to try again when a subscriber is full."""
+        iopub = self._sockets["iopub"]
+        try:
+            self._transmit(iopub, frames)
+        except zmq.Again:
+            now = monotonic()
+            self._held = frames
+            self._stalled_since = self._stalled_since or now
+            if now - self._stalled_since < (LINGER if self._closing else STALL):
+                return 0.005
+            iopub.setsockopt(zmq.XPUB_NODROP, 0)  # leave behind who reads nothing; the others go on
+            self._transmit(iopub, frames)
+            if not self._left_behind:
+                self._left_behind = True
+                notice = "[minikernel] a frontend reads no output any more: it will miss some of it\n"
+                stream = {"name": "stderr", "text": notice}
+                self._transmit(iopub, self.session.pack("stream", stream, EMPTY, idents=[b"stream.stderr"]))
+            iopub.setsockopt(zmq.XPUB_NODROP, 1)
+        else:
+            self._stalled_since = 0.0
+            self._left_behind = False
+        return 0
+
+    @staticmethod
+    def _transmit(socket: zmq.Socket[bytes], frames: list[Frame]) -> None:
+        copy = all(len(frame) < LARGE for frame in frames)
+        socket.send_multipart(frames, zmq.NOBLOCK, copy=copy)

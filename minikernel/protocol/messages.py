@@ -1,0 +1,193 @@
+"""Every message of the protocol, as one table.
+
+The table is the protocol as this kernel speaks it: dispatch completes requests from it and refuses what does
+not fit, the tests hold every message on every channel against it, and the tools print it.  Sections are those
+of "Messaging in Jupyter"; extra fields are always allowed, and a field that is null counts as missing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class BadContent(ValueError):
+    """A request whose content does not fit its row of the table; `str()` of it is for the one who sent it."""
+
+
+class Field(NamedTuple):
+    """One field of a message's content: its types and, unless it is required, what stands for it."""
+
+    types: tuple[type, ...]
+    default: Any = ...
+
+    @property
+    def required(self) -> bool:
+        return self.default is ...
+
+
+class Spec(NamedTuple):
+    """One message: who sends it where, what answers it, what it holds and what it is for."""
+
+    channel: str
+    sender: str
+    reply: str | None
+    fields: dict[str, Field]
+    section: str
+    about: str
+    since: str = "5.0"
+
+
+STR, INT, DICT, LIST, BOOL = (Field((kind,)) for kind in (str, int, dict, list, bool))
+JSON = Field((str, int, float, bool, dict, list, type(None)))
+
+
+def optional(kind: type, default: Any = None) -> Field:
+    """Return a field that may be missing."""
+    return Field((kind,), default)
+
+
+_STATUS = {"status": STR}
+_ERROR = {"ename": STR, "evalue": STR, "traceback": LIST}
+_BUNDLE = {"data": DICT, "metadata": DICT}
+_DISPLAY = {**_BUNDLE, "transient": optional(dict)}
+
+
+def _request(channel: str, reply: str | None, section: str, about: str, since: str = "5.0", **fields: Field) -> Spec:
+    return Spec(channel, "frontend", reply, fields, section, about, since)
+
+
+def _reply(channel: str, section: str, about: str, since: str = "5.0", **fields: Field) -> Spec:
+    return Spec(channel, "kernel", None, {**_STATUS, **fields}, section, about, since)
+
+
+def _output(section: str, about: str, since: str = "5.0", **fields: Field) -> Spec:
+    return Spec("iopub", "kernel", None, fields, section, about, since)
+
+
+MESSAGES: dict[str, Spec] = {
+    # -- shell -----------------------------------------------------------------------------------------
+    "execute_request": _request(
+        "shell", "execute_reply", "Execute", "Run code.",
+        code=STR, silent=optional(bool, False), store_history=optional(bool),
+        user_expressions=optional(dict, {}), allow_stdin=optional(bool, False),
+        stop_on_error=optional(bool, True),
+    ),
+    "execute_reply": _reply(
+        "shell", "Execute", "The code has run; `ok` replies carry the user_expressions.",
+        execution_count=INT, user_expressions=optional(dict), payload=optional(list),
+    ),
+    "inspect_request": _request(
+        "shell", "inspect_reply", "Introspection", "What is the thing at the cursor?",
+        code=STR, cursor_pos=optional(int), detail_level=optional(int, 0),
+        omit_sections=optional(list, []),
+    ),
+    "inspect_reply": _reply(
+        "shell", "Introspection", "What is known of it.", found=BOOL, **_BUNDLE,
+    ),
+    "complete_request": _request(
+        "shell", "complete_reply", "Completion", "How could the code at the cursor go on?",
+        code=STR, cursor_pos=optional(int),
+    ),
+    "complete_reply": _reply(
+        "shell", "Completion", "What may replace the text from cursor_start to cursor_end.",
+        matches=LIST, cursor_start=INT, cursor_end=INT, metadata=DICT,
+    ),
+    "history_request": _request(
+        "shell", "history_reply", "History", "Earlier input, and output if wanted.",
+        output=optional(bool, False), raw=optional(bool, True), hist_access_type=optional(str, "tail"),
+        session=optional(int, 0), start=optional(int, 1), stop=optional(int), n=optional(int),
+        pattern=optional(str, "*"), unique=optional(bool, False),
+    ),
+    "history_reply": _reply("shell", "History", "Rows of (session, line, input).", history=LIST),
+    "is_complete_request": _request(
+        "shell", "is_complete_reply", "Code completeness", "Does Enter run this, or does it go on?", code=STR,
+    ),
+    "is_complete_reply": _reply(
+        "shell", "Code completeness", "complete, incomplete, invalid or unknown (in `status`).",
+        indent=optional(str),
+    ),
+    "connect_request": _request(
+        "shell control", "connect_reply", "Connect", "Which ports are yours?  Deprecated since 5.1.",
+    ),
+    "connect_reply": _reply(
+        "shell control", "Connect", "The ports of the connection file.",
+        shell_port=INT, iopub_port=INT, stdin_port=INT, control_port=INT, hb_port=INT,
+    ),
+    "comm_info_request": _request(
+        "shell control", "comm_info_reply", "Comm info", "Which comms are open?", "5.1",
+        target_name=optional(str),
+    ),
+    "comm_info_reply": _reply(
+        "shell control", "Comm info", "Open comms by id, each with its target_name.", "5.1", comms=DICT,
+    ),
+    "kernel_info_request": _request(
+        "shell control", "kernel_info_reply", "Kernel info", "Who are you, and which protocol do you speak?",
+    ),
+    "kernel_info_reply": _reply(
+        "shell control", "Kernel info", "The kernel, its language, and what it can do.",
+        protocol_version=STR, implementation=STR, implementation_version=STR, language_info=DICT,
+        banner=STR, help_links=optional(list), supported_features=optional(list), debugger=optional(bool),
+    ),
+    # -- control ---------------------------------------------------------------------------------------
+    "shutdown_request": _request(
+        "control shell", "shutdown_reply", "Kernel shutdown", "End, perhaps to be started again.",
+        restart=optional(bool, False),
+    ),
+    "shutdown_reply": _reply(
+        "control shell iopub", "Kernel shutdown", "The kernel ends; iopub tells it to the other frontends.",
+        restart=BOOL,
+    ),
+    "interrupt_request": _request(
+        "control shell", "interrupt_reply", "Kernel interrupt", "Stop what runs.", "5.3",
+    ),
+    "interrupt_reply": _reply("control shell", "Kernel interrupt", "It has been told.", "5.3"),
+    # -- iopub -----------------------------------------------------------------------------------------
+    "status": _output("Kernel status", "busy before, idle after each request; starting once.",
+                      execution_state=STR),
+    "execute_input": _output("Code inputs", "What runs, for all frontends.", code=STR, execution_count=INT),
+    "stream": _output("Streams (stdout, stderr, etc)", "Text that was printed.", name=STR, text=STR),
+    "display_data": _output("Display data", "Something to show.", **_DISPLAY),
+    "update_display_data": _output("Update Display Data", "Show this instead, wherever it is shown.", "5.1",
+                                   **{**_DISPLAY, "transient": DICT}),
+    "execute_result": _output("Execution results", "The value of a cell.", execution_count=INT, **_BUNDLE),
+    "error": _output("Execution errors", "What went wrong in a cell.", **_ERROR),
+    "clear_output": _output("Clear output", "Forget what this cell has shown.", wait=BOOL),
+    "iopub_welcome": _output("Welcome message", "A subscription is in force.", "5.4", subscription=STR),
+    # -- stdin -----------------------------------------------------------------------------------------
+    "input_request": Spec("stdin", "kernel", "input_reply", {"prompt": STR, "password": BOOL},
+                          "Messages on the stdin ROUTER/DEALER channel", "Ask the user for a line."),
+    "input_reply": Spec("stdin", "frontend", None, {"value": STR},
+                        "Messages on the stdin ROUTER/DEALER channel", "The line."),
+}  # fmt: skip
+
+
+def reply_type(msg_type: str) -> str | None:
+    """Return the type of the reply to a request; None for what gets none."""
+    spec = MESSAGES.get(msg_type)
+    return spec.reply if spec is not None else None
+
+
+def complete(msg_type: str, content: Any) -> dict[str, Any]:
+    """Return a request's content with its missing fields filled in.
+
+    Raises
+    ------
+    BadContent
+        The content is no object, a required field is missing, or a field has another type.
+    """
+    if not isinstance(content, dict):
+        raise BadContent(f"the content of {msg_type} must be an object, not {type(content).__name__}")
+    spec = MESSAGES.get(msg_type)
+    if spec is None:
+        return content
+    result = dict(content)
+    for name, (types, default) in spec.fields.items():
+        value = result.get(name)
+        if value is None:
+            if default is ...:
+                raise BadContent(f"{msg_type} needs {name}")
+            result[name] = default
+        elif not isinstance(value, types):
+            expected = " or ".join(kind.__name__ for kind in types)
+            raise BadContent(f"{name} of {msg_type} must be {expected}, not {type(value).__name__}")
+    return result

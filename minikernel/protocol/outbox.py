@@ -1,0 +1,171 @@
+"""What leaves the kernel, in which order, and when.
+
+One first-in-first-out queue for everything: stdout, stderr, displays, results, replies and statuses leave in the
+order in which the program made them.  Order is this queue, so nothing needs a flush timer, a marker or a sleep.
+
+Any thread puts in; only the thread that owns the sockets takes out.  Text is special, because programs write
+it in crumbs: a text goes to the *tail* of the queue when the tail is text of the same request and stream, and
+is packed as one message when it leaves.  The first text after a pause leaves at once; text that follows waits
+for company, `COMPANY` seconds at the most.  A queue over its bound makes writers wait, never drop.
+
+Waking the owner is one byte into a pipe, and only when it sleeps: a burst costs one.
+
+The lock is re-entrant: a finaliser that prints may run inside any of these methods, in the same thread.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from threading import RLock
+from time import monotonic
+
+from .wire import Frame
+
+#: Seconds that a text waits for more text, at the most.
+COMPANY = 0.010
+#: Characters after which a text message is full.
+FULL = 1 << 20
+#: Bytes (characters, for text) that may wait here before writers have to wait.
+BOUND = 64 << 20
+
+
+class Text:
+    """Text of one stream and one request that has not left yet."""
+
+    __slots__ = ("name", "parent", "pieces", "size")
+
+    def __init__(self, parent: bytes, name: str, text: str) -> None:
+        self.parent = parent
+        self.name = name
+        self.pieces = [text]
+        self.size = len(text)
+
+
+#: (channel, frames), a text, or something that the owner calls when its turn comes.
+Entry = tuple[str, list[Frame]] | Text | Callable[[], object]
+
+
+class Outbox:
+    """The queue between every thread and the one that owns the sockets."""
+
+    def __init__(self) -> None:
+        self._entries: deque[tuple[Entry, int]] = deque()
+        self._tail: Text | None = None
+        self._lock = RLock()
+        self._size = 0
+        self._asleep = False
+        self._last_text = 0.0
+        self._waiters = 0
+        self._room: SimpleQueue[None] = SimpleQueue()
+        #: The owner polls this descriptor.
+        self.wake_fd, self._wake = os.pipe()
+        os.set_blocking(self.wake_fd, False)
+        os.set_blocking(self._wake, False)
+
+    def put(self, channel: str, frames: list[Frame]) -> None:
+        """Queue a message; its frames are not looked at any more."""
+        self._append((channel, frames), sum(map(len, frames)))
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Have the owner call `function` when all that was put before has left."""
+        self._append(function, 0)
+
+    def _append(self, entry: Entry, size: int) -> None:
+        with self._lock:
+            self._tail = None
+            self._entries.append((entry, size))
+            self._size += size
+            asleep, self._asleep = self._asleep, False
+        if asleep:
+            os.write(self._wake, b"\0")
+
+    def write(self, parent: bytes, name: str, text: str) -> None:
+        """Queue `text` for the stream `name` ("stdout" or "stderr") of the request whose header is `parent`."""
+        with self._lock:
+            tail = self._tail
+            self._size += len(text)
+            if tail is not None and tail.name == name and tail.parent is parent:
+                tail.pieces.append(text)
+                tail.size += len(text)
+                if tail.size < FULL:
+                    return
+                self._tail = None
+            else:
+                tail = Text(parent, name, text)
+                self._entries.append((tail, 0))
+                self._tail = tail if tail.size < FULL else None
+            asleep, self._asleep = self._asleep, False
+        if asleep:
+            os.write(self._wake, b"\0")
+
+    def begins(self, parent: bytes, name: str) -> bool:
+        """Tell whether a text written now would begin a message of its own."""
+        tail = self._tail
+        return tail is None or tail.name != name or tail.parent is not parent
+
+    def seal(self) -> None:
+        """Make the next text begin a message of its own."""
+        self._tail = None
+
+    @property
+    def full(self) -> bool:
+        """Whether more is waiting than `BOUND` allows."""
+        return self._size > BOUND
+
+    def wait_for_room(self) -> None:
+        """Wait until the owner has caught up.  An interrupt may end the wait (see ``python.interrupt``)."""
+        while self.full:
+            self._waiters += 1
+            try:
+                self._room.get(timeout=1)
+            except Empty:
+                pass
+
+    def take(self, hurry: bool = False) -> Entry | float | None:
+        """Return the next entry; or the seconds until there is one; or None, and the owner may sleep.
+
+        `hurry` says not to let a text wait for company.  The owner's thread only.
+        """
+        with self._lock:
+            if not self._entries:
+                self._asleep = True
+                return None
+            entry, size = self._entries[0]
+            if isinstance(entry, Text):
+                now = monotonic()
+                if entry is self._tail:
+                    wait = self._last_text + COMPANY - now
+                    if wait > 0 and not hurry:
+                        self._asleep = True
+                        return wait
+                    self._tail = None
+                self._last_text = now
+                size = entry.size
+            self._entries.popleft()
+            self._size -= size
+        while self._waiters and not self.full:
+            self._waiters -= 1
+            self._room.put(None)
+        return entry
+
+    def awake(self, called: bool) -> None:
+        """The owner is up, and needs no waking until it sleeps again; `called` says that the pipe woke it."""
+        self._asleep = False
+        if called:
+            os.read(self.wake_fd, 64)
+
+    def abandon(self) -> None:
+        """Take nothing any more: this is a forked child, and the owner is in the parent."""
+        self._lock = RLock()
+        for name in ("put", "call", "write"):
+            setattr(self, name, lambda *args: None)
+
+    def close(self) -> None:
+        """Give the wake-up pipe back; the owner does this last."""
+        with self._lock:
+            self._asleep = False
+        os.close(self.wake_fd)
+        os.close(self._wake)

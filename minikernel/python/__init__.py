@@ -1,0 +1,1 @@
+"""Floor 3: the language.  Runs the user's code, and owns everything that code touches."""

@@ -1,0 +1,114 @@
+"""What C code and child processes write to file descriptors 1 and 2.
+
+What does not work: a pipe that a thread of this process drains.  C code that prints while it holds the GIL
+fills the pipe and waits for a reader that waits for the GIL, and the process never comes back.  So the writer gets a
+place that never blocks: a file without a name, in memory where the system has that.  The kernel reads it by
+offset: before it sends anything of its own, at the end of each cell, and now and then in between.  Whatever a
+finished system call has written is there, so nothing of a cell can come after its idle, and there is no marker to
+wait for.  What has been read is given back to the system by punching holes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from codecs import IncrementalDecoder, getincrementaldecoder
+from threading import RLock
+
+from ..kernel.request import latest_request
+from ..protocol.outbox import Outbox
+from ..protocol.wire import EMPTY
+
+_CHUNK = 1 << 20
+#: Bytes read after which their memory is given back.
+_HOLE = 16 << 20
+
+
+class _File:
+    """One captured descriptor and how far it has been read."""
+
+    def __init__(self, name: str, fd: int) -> None:
+        self.name = name
+        if hasattr(os, "memfd_create"):
+            self.fd = os.memfd_create(f"minikernel-{name}")
+        else:
+            import tempfile
+
+            self.fd, path = tempfile.mkstemp()
+            os.unlink(path)
+        fcntl.fcntl(self.fd, fcntl.F_SETFL, os.O_APPEND)
+        os.dup2(self.fd, fd)
+        self.offset = 0
+        self.hole = 0
+        self.decoder: IncrementalDecoder = getincrementaldecoder("utf-8")("replace")
+
+
+class Capture:
+    """Reads what was written to descriptors 1 and 2.  Any thread may look."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._lock = RLock()
+        self._files = (_File("stdout", 1), _File("stderr", 2))
+        self._modules = 0
+        self._fflush = None
+
+    def look(self) -> None:
+        """Hand on what has been written since the last look, as output of the latest request."""
+        for file in self._files:
+            if os.fstat(file.fd).st_size != file.offset:
+                self._read(file)
+
+    def flush(self) -> None:
+        """Have C write out its buffers, then look.
+
+        stdio keeps what it prints to a file until it is told.  It is asked for when code has been loaded
+        that may use it.
+        """
+        if self._modules != len(sys.modules):
+            self._modules = len(sys.modules)
+            if self._fflush is None and any(map(_is_foreign, tuple(sys.modules.values()))):
+                import ctypes
+
+                self._fflush = ctypes.CDLL(None).fflush
+        if self._fflush is not None:
+            self._fflush(None)
+        self.look()
+
+    def _read(self, file: _File) -> None:
+        request = latest_request()
+        parent = EMPTY if request is None else request.header_frame
+        with self._lock:
+            size = os.fstat(file.fd).st_size
+            if size < file.offset:
+                file.offset = file.hole = 0  # somebody opened /dev/stdout anew, and so emptied it
+            while file.offset < size:
+                data = os.pread(file.fd, _CHUNK, file.offset)
+                file.offset += len(data)
+                text = file.decoder.decode(data)
+                if text:
+                    self._outbox.write(parent, file.name, text)
+            if file.offset - file.hole > _HOLE:
+                file.hole = _punch(file.fd, file.hole, file.offset)
+
+
+def _is_foreign(module: object) -> bool:
+    """Tell whether a module is compiled and not the standard library's; ctypes can call anything."""
+    if getattr(module, "__name__", "") == "ctypes":
+        return True
+    path = getattr(module, "__file__", None) or ""
+    return isinstance(path, str) and path.endswith((".so", ".dylib")) and "lib-dynload" not in path and not (
+        getattr(module, "__name__", "").startswith("zmq.")
+    )
+
+
+def _punch(fd: int, start: int, end: int) -> int:
+    """Give the memory of the bytes from `start` to `end` back; return from where the next hole starts."""
+    import ctypes
+
+    fallocate = getattr(ctypes.CDLL(None), "fallocate", None)
+    if fallocate is not None:
+        keep_size_and_punch = 0x01 | 0x02  # linux/falloc.h
+        fallocate(fd, keep_size_and_punch, ctypes.c_int64(start), ctypes.c_int64(end - start))
+    return end

@@ -1,0 +1,239 @@
+"""Running the user's code.
+
+The user's namespace is the module ``__main__``, and so is what pickle, multiprocessing, dataclasses and type
+hints find there.  A cell is compiled once from its tree, so that the value of a last expression can be had; it
+runs while the event loop is paused, or as a task of the loop when it awaits something at the top level
+(``kernel.loop``).  Whatever it raises is the user's, is caught here, and becomes one error.
+
+An `Interpreter` is made when the first request needs one, in the main thread; making it gives the process's
+streams, hooks and ``input`` to the user's code.  A kernel for another language overrides `execute`,
+`evaluate`, `complete`, `inspect` and `is_complete`.
+
+Next: ``tracebacks``, ``display``, ``streams``, ``capture``.
+"""
+
+from __future__ import annotations
+
+import __future__
+import builtins
+import os
+import sys
+from _ast import PyCF_ALLOW_TOP_LEVEL_AWAIT, PyCF_ONLY_AST, Expr, Expression, Module
+from collections.abc import Callable
+from types import CodeType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+from ..kernel import interrupt, loop
+from . import display, imports, stdin, streams, threads
+from .cells import Cells
+
+if TYPE_CHECKING:
+    from ..kernel.kernel import Kernel
+    from ..kernel.request import Request
+
+Content = dict[str, Any]
+
+_CO_COROUTINE = 0x80  # inspect.CO_COROUTINE
+_FUTURES = 0
+for _name in __future__.all_feature_names:
+    _FUTURES |= getattr(__future__, _name).compiler_flag
+
+
+class Interpreter:
+    """Runs Python for a kernel, in the process that it is made in.
+
+    Attributes
+    ----------
+    namespace : dict
+        The user's globals.
+    transforms : list of callable
+        Each takes a cell's source and returns the source that runs instead.
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.transforms: list[Callable[[str], str]] = []
+        self.cells = Cells()
+        self._flags = PyCF_ALLOW_TOP_LEVEL_AWAIT
+        self._pid = os.getpid()
+        self.namespace = self._make_main()
+        self._hook = display.DisplayHook(self.namespace)
+        sys.displayhook = self._hook
+        streams.install(kernel)
+        stdin.install(kernel)
+        threads.install()
+        imports.when_imported("asyncio", loop.asyncio_imported)
+        imports.when_imported("linecache", self.cells.fill_linecache)
+
+    def _make_main(self) -> dict[str, Any]:
+        main = ModuleType("__main__")
+        # The module that started the process goes on to exist under its own name.
+        sys.modules["minikernel.__main__"] = sys.modules["__main__"]
+        sys.modules["__main__"] = main
+        if "" not in sys.path:
+            sys.path.insert(0, "")
+        namespace = vars(main)
+        history: list[str] = [""]
+        outputs: dict[int, Any] = {}
+        namespace.update(
+            __builtins__=builtins, In=history, Out=outputs, _ih=history, _oh=outputs, _dh=[os.getcwd()],
+            _="", __="", ___="", _i="", _ii="", _iii="",
+            display=display.display, exit=Exit("exit"), quit=Exit("quit"),
+        )  # fmt: skip
+        return namespace
+
+    # -- execute ---------------------------------------------------------------------------------------
+
+    def execute(self, request: Request) -> Content | None:
+        """Run the code of an execute_request and publish what it shows.
+
+        Returns
+        -------
+        dict or None
+            ``ename``, ``evalue`` and ``traceback`` of what it raised; None when all went well.
+        """
+        source = request.content["code"]
+        error: BaseException | None = None
+        try:
+            if request.stored:
+                self._keep_input(request.execution_count, source)
+            self._run_cell(source, request.execution_count)
+        except BaseException as raised:  # the user's, whatever it is
+            error = raised
+        if os.getpid() != self._pid:
+            self._end_of_child()
+        self._restore()
+        if error is None:
+            streams.flush()
+            return None
+        from . import tracebacks
+
+        try:
+            return tracebacks.describe(error, self.cells)
+        finally:
+            streams.flush()
+
+    def _run_cell(self, source: str, count: int) -> None:
+        for transform in self.transforms:
+            source = interrupt.call(transform, source)
+        name = self.cells.add(source, count)
+        codes, shows_value = self._compile(source, name)
+        event_loop = self.kernel.main.loop
+        if event_loop is not None and event_loop.needed:
+            event_loop.ready()
+        value = None
+        for code in codes:
+            value = run(code, self.namespace)
+            if code.co_flags & _CO_COROUTINE:
+                assert event_loop is not None
+                value = event_loop.run(value)
+        if shows_value:
+            interrupt.call(sys.displayhook, value)
+
+    def _compile(self, source: str, name: str) -> tuple[list[CodeType], bool]:
+        """Return the code objects of a cell, and whether the last is an expression to be shown."""
+        tree = compile(source, name, "exec", self._flags | PyCF_ONLY_AST, dont_inherit=True)
+        assert isinstance(tree, Module)
+        last: Expression | None = None
+        if tree.body and isinstance(tree.body[-1], Expr) and not _ends_with_semicolon(source, tree.body[-1]):
+            last = Expression(tree.body[-1].value)
+            del tree.body[-1]
+        codes = []
+        if tree.body or last is None:
+            codes.append(compile(tree, name, "exec", self._flags, dont_inherit=True))
+            self._flags |= codes[0].co_flags & _FUTURES
+        if last is not None:
+            codes.append(compile(last, name, "eval", self._flags, dont_inherit=True))
+        return codes, last is not None
+
+    def _keep_input(self, count: int, source: str) -> None:
+        namespace = self.namespace
+        history = namespace.get("_ih")
+        if isinstance(history, list):
+            history.append(source)
+        namespace["_iii"], namespace["_ii"] = namespace.get("_ii", ""), namespace.get("_i", "")
+        namespace["_i"] = namespace[f"_i{count}"] = source
+
+    def _restore(self) -> None:
+        """Put back what the kernel can't do without, should a cell have taken it away."""
+        if sys.displayhook is not self._hook and not callable(sys.displayhook):
+            sys.displayhook = self._hook
+
+    def _end_of_child(self) -> None:
+        """The cell has forked, and this is the child: its sockets are its parent's, so it ends here."""
+        sys.stdout.flush()
+        os._exit(0)
+
+    def evaluate(self, expressions: dict[str, Any]) -> dict[str, Content]:
+        """Return what user_expressions are, each ok with a mime bundle or an error."""
+        results: dict[str, Content] = {}
+        for name, expression in expressions.items():
+            try:
+                code = compile(str(expression), "<user expression>", "eval", self._flags & _FUTURES, dont_inherit=True)
+                data, metadata = display.bundle(run(code, self.namespace))
+                results[name] = {"status": "ok", "data": data, "metadata": metadata}
+            except BaseException as error:  # the user's
+                from . import tracebacks
+
+                results[name] = {"status": "error", **tracebacks.describe(error, self.cells)}
+        return results
+
+    # -- help ------------------------------------------------------------------------------------------
+
+    def complete(self, code: str, cursor_pos: int) -> Content:
+        """Return the content of a complete_reply; `cursor_pos` counts code points."""
+        from . import introspect
+
+        return introspect.complete(code, cursor_pos, self.namespace)
+
+    def inspect(self, code: str, cursor_pos: int, detail_level: int) -> dict[str, str]:
+        """Return what is known of the thing at the cursor as a mime bundle; empty when nothing is."""
+        from . import introspect
+
+        return introspect.inspect(code, cursor_pos, detail_level, self.namespace)
+
+    def is_complete(self, code: str) -> Content:
+        """Return the content of an is_complete_reply."""
+        from . import introspect
+
+        return introspect.is_complete(code)
+
+
+@interrupt.landing
+def run(code: CodeType, namespace: dict[str, Any]) -> Any:
+    """Run compiled user code: the frame below all user frames, in which a KeyboardInterrupt may land."""
+    if interrupt.pending:
+        interrupt.checkpoint()
+    return eval(code, namespace)
+
+
+class Exit:
+    """``exit`` and ``quit``: ask the frontend to end, and the kernel with it."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __call__(self, keepkernel: bool = False) -> None:
+        from ..kernel.request import current_request
+
+        request = current_request()
+        if request is None:
+            raise SystemExit
+        request.payload.append({"source": "ask_exit", "keepkernel": bool(keepkernel)})
+        if not keepkernel:
+            request.afterwards = request.kernel.quit
+
+    def __repr__(self) -> str:
+        return f"{self._name}()"
+
+    def _ipython_display_(self) -> None:
+        self()
+
+
+def _ends_with_semicolon(source: str, node: Expr) -> bool:
+    """Tell whether the value of the last expression is not wanted."""
+    assert node.end_lineno is not None and node.end_col_offset is not None
+    if ";" not in source:
+        return False
+    line = source.splitlines()[node.end_lineno - 1]
+    return line.encode(errors="surrogatepass")[node.end_col_offset :].lstrip().startswith(b";")

@@ -1,0 +1,88 @@
+"""`input`, `getpass` and `sys.stdin`: from any thread, answered by the frontend whose cell asks.
+
+A frontend that can't be asked says so in its request.  `input` raises then; `sys.stdin` is at its end, as it would
+be for a program without a terminal ("Messaging in Jupyter: Messages on the stdin ROUTER/DEALER channel").
+"""
+
+from __future__ import annotations
+
+import builtins
+import io
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ..kernel.request import current_request
+from ..kernel.stdin import StdinNotImplementedError
+from . import imports, streams
+
+if TYPE_CHECKING:
+    from ..kernel.kernel import Kernel
+
+
+def ask(prompt: str, password: bool = False) -> str:
+    """Ask the user for a line.
+
+    Raises
+    ------
+    StdinNotImplementedError
+        The frontend does not support it, or the cell that asks has ended.
+    EOFError
+        The user has ended the input.
+    """
+    request = current_request()
+    if request is None or not request.content.get("allow_stdin"):
+        raise StdinNotImplementedError("input was asked for, but this frontend does not support stdin")
+    streams.flush()
+    return request.kernel.prompts.ask(request, prompt, password)
+
+
+def input(prompt: object = "", /) -> str:
+    """Ask the user for a line, as Python's own `input` does, through the frontend."""
+    return ask(str(prompt))
+
+
+def getpass(prompt: str = "Password: ", stream: Any = None, *, echo_char: str | None = None) -> str:
+    """Ask the user for a line that is not shown, through the frontend.
+
+    `stream` and `echo_char` are there for `getpass.getpass`'s callers; how it looks is the frontend's.
+    """
+    if stream is not None or echo_char is not None:
+        from warnings import warn
+
+        warn("stream and echo_char have no effect in a kernel", UserWarning, stacklevel=2)
+    return ask(str(prompt), password=True)
+
+
+class _Lines(io.RawIOBase):
+    """Bytes under `sys.stdin`: each read asks for one line."""
+
+    name = "<stdin>"
+    mode = "rb"
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._rest:
+            try:
+                self._rest = (ask("") + "\n").encode(errors="surrogateescape")
+            except (EOFError, StdinNotImplementedError):
+                return 0
+        part = self._rest[: len(buffer)]
+        self._rest = self._rest[len(part) :]
+        buffer[: len(part)] = part
+        return len(part)
+
+
+def install(kernel: Kernel) -> None:
+    """Make `input`, getpass and `sys.stdin` ask the frontend."""
+    builtins.input = input  # type: ignore[assignment]
+    sys.stdin = io.TextIOWrapper(io.BufferedReader(_Lines()), encoding="utf-8", errors="surrogateescape")
+    imports.when_imported("getpass", _patch_getpass)
+
+
+def _patch_getpass() -> None:
+    sys.modules["getpass"].getpass = getpass  # type: ignore[attr-defined]

@@ -1,0 +1,136 @@
+"""`sys.stdout` and `sys.stderr`: from any thread, task or child, to the right cell.
+
+A stream is a real text stream: it has a ``buffer`` for bytes, an ``encoding``, can be reconfigured, and its
+``fileno`` is the process's own descriptor 1 or 2, which `capture` reads.  Only its ``write`` is ours: it hands
+the text to the outbox under the name of the request that the calling code works for.
+
+In a forked child the sockets are the parent's, and only the parent may use them.  A child's text goes through
+descriptor 1 or 2, and so comes to the cell that the parent runs.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from codecs import getincrementaldecoder
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from ..kernel import interrupt
+from ..kernel.request import current_request
+from ..protocol import log
+from ..protocol.wire import EMPTY
+from .capture import Capture
+
+if TYPE_CHECKING:
+    from ..kernel.kernel import Kernel
+
+#: Seconds without a write after which C code or a child may have written something: what runs them takes longer.
+_PAUSE = 0.0005
+#: Seconds between two looks at what C code and children have written: while a cell runs, and while none does.
+_LOOK_BUSY, _LOOK_IDLE = 0.05, 0.5
+
+_streams: list[OutStream] = []
+
+
+class _Bytes(io.RawIOBase):
+    """The ``buffer`` of a stream: bytes become its text as soon as they are whole characters."""
+
+    def __init__(self, name: str, fd: int) -> None:
+        self.name = f"<{name}>"
+        self.mode = "wb"
+        self.stream: OutStream | None = None
+        self._fd = fd
+        self._decode = getincrementaldecoder("utf-8")("replace").decode
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data)
+        if self.stream is not None:
+            self.stream.write(self._decode(view.tobytes()))
+        return view.nbytes
+
+
+class OutStream(io.TextIOWrapper):
+    """A text stream whose text goes to the frontends."""
+
+    def __init__(self, kernel: Kernel, name: str, fd: int, capture: Capture) -> None:
+        buffer = _Bytes(name, fd)
+        super().__init__(buffer, encoding="utf-8", errors="backslashreplace", write_through=True)  # type: ignore[arg-type]
+        buffer.stream = self
+        self.mode = "w"
+        self._stream = name
+        self._outbox = kernel.channels.outbox
+        self._capture = capture
+        self._last = 0.0
+
+    def write(self, text: str, /) -> int:
+        """Write text.  Any thread; waits, interruptibly, when far too much has not been sent yet."""
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        request = current_request()
+        parent = EMPTY if request is None else request.header_frame
+        outbox, now = self._outbox, monotonic()
+        if now - self._last > _PAUSE or outbox.begins(parent, self._stream):
+            self._capture.look()
+        self._last = now
+        if text:
+            outbox.write(parent, self._stream, text)
+        if outbox.full:
+            outbox.wait_for_room()
+        if interrupt.pending:
+            interrupt.checkpoint()
+        return len(text)
+
+    def flush(self) -> None:
+        """Keep what C code has written before and what Python writes next in this order."""
+        self._capture.look()
+
+    def close(self) -> None:
+        """Flush; the stream is the kernel's, and a cell can't close it."""
+        self.flush()
+
+    def _write_in_child(self, text: str) -> int:
+        data = text.encode(errors="backslashreplace")
+        while data:
+            data = data[os.write(self.fileno(), data) :]
+        return len(text)
+
+
+def install(kernel: Kernel) -> None:
+    """Make the process's streams those of `kernel`, and capture descriptors 1 and 2."""
+    log.keep_stderr()
+    capture = Capture(kernel.channels.outbox)
+    sys.stdout = OutStream(kernel, "stdout", 1, capture)
+    sys.stderr = OutStream(kernel, "stderr", 2, capture)
+    _streams[:] = [sys.stdout, sys.stderr]
+    kernel.before_output = capture.look
+    channels = kernel.channels
+    channels.interval = lambda: _LOOK_IDLE if kernel.main.running is None else _LOOK_BUSY
+    channels.tick = capture.look
+
+    def in_child() -> None:
+        OutStream.write = OutStream._write_in_child  # type: ignore[method-assign, assignment]
+        OutStream.flush = lambda self: None  # type: ignore[method-assign]
+        channels.outbox.abandon()
+        kernel.before_output = lambda: None
+
+    os.register_at_fork(after_in_child=in_child)
+
+
+def flush() -> None:
+    """See to it that all that was written has its place before what comes next: C's buffers too."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream not in _streams:
+            try:
+                interrupt.call(stream.flush)
+            except BaseException:  # a stream that the user's code has put there
+                pass
+    if _streams:
+        _streams[0]._capture.flush()
