@@ -56,6 +56,7 @@ class Interpreter:
         self.cells = Cells()
         self._flags = PyCF_ALLOW_TOP_LEVEL_AWAIT
         self._pid = os.getpid()
+        self._last_input = ""
         self.namespace = self._make_main()
         self._hook = display.DisplayHook(self.namespace)
         sys.displayhook = self._hook
@@ -152,7 +153,8 @@ class Interpreter:
         if isinstance(history, list):
             history.append(source)
         namespace["_iii"], namespace["_ii"] = namespace.get("_ii", ""), namespace.get("_i", "")
-        namespace["_i"] = namespace[f"_i{count}"] = source
+        namespace["_i"], self._last_input = self._last_input, source
+        namespace[f"_i{count}"] = source
 
     def _restore(self) -> None:
         """Put back what the kernel can't do without, should a cell have taken it away."""

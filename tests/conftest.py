@@ -1,0 +1,48 @@
+"""Kernels and clients for the tests.  Every process ends with its test, also when that fails."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from client import Client, KernelProcess
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., KernelProcess]]:
+    """Start kernels: ``kernel = start(...)``; the arguments are those of `KernelProcess`."""
+    kernels: list[KernelProcess] = []
+
+    def start(*arguments: str, **options: Any) -> KernelProcess:
+        kernels.append(KernelProcess(tmp_path, *arguments, **options))
+        return kernels[-1]
+
+    yield start
+    for kernel in kernels:
+        kernel.close()
+
+
+@pytest.fixture
+def kernel(start: Callable[..., KernelProcess]) -> KernelProcess:
+    """A fresh kernel."""
+    return start()
+
+
+@pytest.fixture
+def client(kernel: KernelProcess) -> Client:
+    """A frontend of a fresh kernel."""
+    return kernel.client()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A frontend of a kernel that a module's tests share, for tests that leave nothing behind."""
+    process = KernelProcess(tmp_path_factory.mktemp("shared"))
+    yield process.client()
+    process.close()
