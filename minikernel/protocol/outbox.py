@@ -5,8 +5,9 @@ order in which the program made them.  Order is this queue, so nothing needs a f
 
 Any thread puts in; only the thread that owns the sockets takes out.  Text is special, because programs write
 it in crumbs: a text goes to the *tail* of the queue when the tail is text of the same request and stream, and
-is packed as one message when it leaves.  The first text after a pause leaves at once; text that follows waits
-for company, `COMPANY` seconds at the most.  A queue over its bound makes writers wait, never drop.
+is packed as one message when it leaves.  A text waits for company: `CRUMB` seconds from its first crumb, for
+``print("hi")`` writes twice, and `COMPANY` seconds from the text before it, so that a flood becomes a few large
+messages.  What comes behind it in the queue ends the wait.  A queue over its bound makes writers wait, never drop.
 
 Waking the owner is one byte into a pipe, and only when it sleeps: a burst costs one.
 
@@ -24,8 +25,8 @@ from time import monotonic
 
 from .wire import Frame
 
-#: Seconds that a text waits for more text, at the most.
-COMPANY = 0.010
+#: Seconds that a text waits for more, from its first crumb and from the last text that left.
+CRUMB, COMPANY = 0.002, 0.010
 #: Characters after which a text message is full.
 FULL = 1 << 20
 #: Bytes (characters, for text) that may wait here before writers have to wait.
@@ -35,13 +36,14 @@ BOUND = 64 << 20
 class Text:
     """Text of one stream and one request that has not left yet."""
 
-    __slots__ = ("name", "parent", "pieces", "size")
+    __slots__ = ("began", "name", "parent", "pieces", "size")
 
     def __init__(self, parent: bytes, name: str, text: str) -> None:
         self.parent = parent
         self.name = name
         self.pieces = [text]
         self.size = len(text)
+        self.began = monotonic()
 
 
 #: (channel, frames), a text, or something that the owner calls when its turn comes.
@@ -124,10 +126,10 @@ class Outbox:
             except Empty:
                 pass
 
-    def take(self, hurry: bool = False) -> Entry | float | None:
+    def take(self) -> Entry | float | None:
         """Return the next entry; or the seconds until there is one; or None, and the owner may sleep.
 
-        `hurry` says not to let a text wait for company.  The owner's thread only.
+        The owner's thread only.
         """
         with self._lock:
             if not self._entries:
@@ -137,8 +139,8 @@ class Outbox:
             if isinstance(entry, Text):
                 now = monotonic()
                 if entry is self._tail:
-                    wait = self._last_text + COMPANY - now
-                    if wait > 0 and not hurry:
+                    wait = max(self._last_text + COMPANY, entry.began + CRUMB) - now
+                    if wait > 0:
                         self._asleep = True
                         return wait
                     self._tail = None
