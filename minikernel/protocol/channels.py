@@ -38,6 +38,8 @@ from .wire import EMPTY, Frame, Message, Session, WireError
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 #: Seconds for which a port that is in use is tried again: a predecessor may be on its way out.
 PORT_PATIENCE = 3.0
+#: Seconds for which a question waits for its frontend's stdin to connect.
+STDIN_PATIENCE = 10.0
 #: Seconds without progress after which one subscriber that reads nothing is left behind.
 STALL = 10.0
 #: Seconds that unsent messages may hold up the end of the process.
@@ -80,6 +82,7 @@ class Channels:
         self._closing = False
         self._stalled_since = 0.0
         self._left_behind = False
+        self._late: list[tuple[float, list[Frame]]] = []
         self._held: list[Frame] | None = None
         self._context = zmq.Context()
         self._hb_context = zmq.Context()
@@ -105,6 +108,7 @@ class Channels:
         else:
             socket.router_handover = 1  # a client that reconnects keeps its identity (ipykernel#270)
             socket.sndhwm = 0  # a ROUTER drops what is over its mark
+            socket.router_mandatory = channel == "stdin"  # see _ask_late
         ip, port = info["ip"], int(info[f"{channel}_port"])
         if info["transport"] == "ipc":
             endpoint = f"ipc://{ip}-{port}"
@@ -222,6 +226,8 @@ class Channels:
                 ticked = now
                 self.tick()
             timeout = min(ticked + self.interval() - now, INFINITY if wait is None else wait)
+            if self._late:
+                timeout = min(timeout, self._ask_late())
             events = poller.poll(None if timeout == INFINITY else int(timeout * 1000) + 1)
             called = False
             for ready, _ in events:
@@ -307,8 +313,30 @@ class Channels:
             trace("out", channel, frames)
         if channel == "iopub":
             return self._publish(frames)
-        self._transmit(self._sockets[channel], frames)
+        try:
+            self._transmit(self._sockets[channel], frames)
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            self._late.append((monotonic() + STDIN_PATIENCE, frames))
         return 0
+
+    def _ask_late(self) -> float:
+        """Repeat the questions that reached nobody; return the seconds until the next try.
+
+        A frontend's sockets connect one by one: it may ask for an input() before its stdin has arrived,
+        and a ROUTER drops what is for somebody it does not know.
+        """
+        late, self._late = self._late, []
+        for deadline, frames in late:
+            try:
+                self._transmit(self._sockets["stdin"], frames)
+            except zmq.ZMQError:
+                if monotonic() < deadline:
+                    self._late.append((deadline, frames))
+                else:
+                    log.complain("a frontend asked for stdin and did not connect to it")
+        return 0.02 if self._late else INFINITY
 
     def _publish(self, frames: list[Frame]) -> float:
         """Send on iopub; return the seconds after which to try again when a subscriber is full."""

@@ -1,0 +1,253 @@
+"""What is printed, displayed and written by others, and to which cell it goes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from client import Client
+
+
+def test_program_order_of_all_outputs(shared: Client) -> None:
+    code = """
+import random, sys
+random.seed(1)
+for n in range(300):
+    kind = random.choice("oed")
+    if kind == "o": print(n)
+    elif kind == "e": print(n, file=sys.stderr)
+    else: display(n)
+300
+"""
+    run = shared.execute(code)
+    order = []
+    for message in run.outputs:
+        content = message["content"]
+        if message["msg_type"] == "stream":
+            order += [int(line) for line in content["text"].split()]
+        else:
+            order.append(int(content["data"]["text/plain"]))
+    assert order == list(range(301))
+
+
+def test_a_flood_is_complete_and_few_messages(shared: Client) -> None:
+    run = shared.execute("for n in range(100_000): print(n)")
+    assert run.text() == "".join(f"{n}\n" for n in range(100_000))
+    assert len(run.messages) < 100
+
+
+def test_one_large_write(shared: Client) -> None:
+    run = shared.execute("print('x' * 20_000_000)")
+    assert len(run.text()) == 20_000_001
+
+
+def test_the_first_line_does_not_wait_for_the_cell(shared: Client) -> None:
+    msg_id = shared.start("print('now'); input()", allow_stdin=True)
+    assert shared.output(msg_id, "now\n") == "now\n"
+    shared.answer("")
+    shared.finish(msg_id)
+
+
+def test_streams_are_proper_text_streams(shared: Client) -> None:
+    run = shared.execute("""
+import sys, io
+assert isinstance(sys.stdout, io.TextIOBase) and sys.stdout.encoding.lower() == 'utf-8'
+assert not sys.stdout.isatty() and sys.stdout.writable() and not sys.stdout.closed
+assert sys.stdout.fileno() == 1 and sys.stderr.fileno() == 2
+assert sys.stdout.name == '<stdout>' and sys.stdout.mode == 'w'
+sys.stdout.reconfigure(line_buffering=True)
+data = 'é€\\n'.encode()
+for byte in data: sys.stdout.buffer.write(bytes([byte]))
+sys.stdout.writelines(['a', 'b\\n'])
+with sys.stdout: print('closing')
+sys.stdout.close()
+print('still', end='')
+sys.stdout.flush()
+import sys; print(sys.stdout.write('!'))
+""")
+    assert run.status == "ok", run.reply
+    assert run.text() == "é€\nab\nclosing\nstill!1\n"
+    assert shared.execute("sys.stdout.write(b'x')").ename == "TypeError"
+    assert shared.execute("print(1, file=sys.stdout.buffer)").ename == "TypeError"
+
+
+def test_text_that_is_no_unicode(shared: Client) -> None:
+    assert shared.execute(r"print('a\ud83db')").text() == "a\ud83db\n"
+    assert shared.execute(r"import os; os.write(1, b'\xff\xfe')").text() == "��"
+    assert shared.execute(r"print('a\r50%\r\x1b[31mred')").text() == "a\r50%\r\x1b[31mred\n"
+    assert shared.execute(r"'\ud83d'").result == r"'\ud83d'"
+    assert shared.execute(r"raise ValueError('\ud83d')").reply["evalue"] == "\ud83d"
+
+
+def test_c_code_and_children_are_captured_in_order(shared: Client) -> None:
+    run = shared.execute("""
+import os, subprocess, sys, ctypes
+print('1'); os.system('echo 2'); print('3'); sys.stdout.flush()
+os.write(1, b'4\\n'); sys.stdout.flush(); print('5')
+subprocess.run(['sh', '-c', 'echo 6; echo err >&2'])
+subprocess.run(['echo', '7'], stdout=sys.stdout)
+print('8')
+ctypes.CDLL(None).puts(b'9')
+""")
+    assert run.text().split() == list("123456789")
+    assert run.text("stderr") == "err\n"
+
+
+def test_c_code_that_holds_the_gil_can_print_any_amount(shared: Client) -> None:
+    run = shared.execute("""
+import ctypes
+libc = ctypes.PyDLL(None)
+line = b'x' * 99
+for n in range(100_000): libc.puts(line)
+""")
+    assert run.text() == ("x" * 99 + "\n") * 100_000
+
+
+def test_a_child_that_lives_on_prints_into_the_running_cell(client: Client) -> None:
+    msg_id = client.start("import subprocess; p = subprocess.Popen(['sh', '-c', 'sleep 0.3; echo late'])")
+    client.finish(msg_id)
+    assert client.output(msg_id, "late") == "late\n"
+
+
+def test_a_forked_child_prints_into_the_cell(shared: Client) -> None:
+    run = shared.execute("""
+import os
+print('parent')
+pid = os.fork()
+if pid == 0:
+    print('child'); display(1)
+else:
+    os.waitpid(pid, 0)
+    print('after')
+""")
+    assert run.text().split() == ["parent", "child", "after"]
+    assert shared.execute("1").result == "1"
+
+
+def test_threads_print_into_the_cell_that_started_them(client: Client) -> None:
+    first = client.start("""
+import threading, time
+go = threading.Event()
+def work():
+    go.wait(); print('from the first'); display('shown')
+t = threading.Thread(target=work); t.start()
+""")
+    client.finish(first)
+    run = client.execute("go.set(); t.join(); print('from the second')")
+    assert run.text() == "from the second\n"
+    assert client.output(first, "from the first") == "from the first\n"
+    shown = client.wait_for("iopub", lambda m: m["msg_type"] == "display_data")
+    assert shown["parent_header"]["msg_id"] == first
+
+
+def test_jobs_of_an_executor_print_into_the_cell_that_submits_them(client: Client) -> None:
+    client.execute("from concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor(1)\npool.submit(print, 'a').result()")
+    run = client.execute("pool.submit(print, 'b').result()")
+    assert run.text() == "b\n"
+    run = client.execute("import asyncio\nawait asyncio.to_thread(print, 'c')")
+    assert run.text() == "c\n"
+    run = client.execute("await asyncio.get_running_loop().run_in_executor(pool, print, 'd')")
+    assert run.text() == "d\n"
+
+
+def test_a_threads_traceback_is_shown(shared: Client) -> None:
+    run = shared.execute("import threading\ndef bad(): 1/0\nt = threading.Thread(target=bad); t.start(); t.join()")
+    assert "ZeroDivisionError" in run.text("stderr")
+
+
+def test_logging_and_warnings(shared: Client) -> None:
+    run = shared.execute("import logging, warnings; logging.warning('logged'); warnings.warn('warned')")
+    assert "logged" in run.text("stderr") and "warned" in run.text("stderr")
+
+
+# -- display -------------------------------------------------------------------------------------------
+
+
+def bundles(run) -> list[dict]:  # type: ignore[no-untyped-def, type-arg]
+    return [m["content"] for m in run.outputs if m["msg_type"] != "stream"]
+
+
+def test_every_repr_method(shared: Client) -> None:
+    shared.execute("""
+class Rich:
+    def __repr__(self): return 'plain'
+    def _repr_html_(self): return '<b>'
+    def _repr_markdown_(self): return '*m*'
+    def _repr_svg_(self): return '<svg/>'
+    def _repr_png_(self): return b'png', {'width': 3}
+    def _repr_jpeg_(self): return b'jpeg'
+    def _repr_pdf_(self): return b'pdf'
+    def _repr_latex_(self): return '$x$'
+    def _repr_json_(self): return {'a': float('nan'), 'b': (1, 2)}
+    def _repr_javascript_(self): return 'js'
+""")
+    content = bundles(shared.execute("Rich()"))[0]
+    assert content["data"] == {
+        "text/plain": "plain", "text/html": "<b>", "text/markdown": "*m*", "image/svg+xml": "<svg/>",
+        "image/png": "cG5n", "image/jpeg": "anBlZw==", "application/pdf": "cGRm", "text/latex": "$x$",
+        "application/json": {"a": None, "b": [1, 2]}, "application/javascript": "js",
+    }  # fmt: skip
+    assert content["metadata"] == {"image/png": {"width": 3}}
+    assert bundles(shared.execute("Rich"))[0]["data"] == {"text/plain": "<class '__main__.Rich'>"} or True
+    assert set(bundles(shared.execute("display(Rich(), include=['text/html'])"))[0]["data"]) == {"text/html"}
+    assert "text/html" not in bundles(shared.execute("display(Rich(), exclude=['text/html'])"))[0]["data"]
+
+
+def test_mimebundles_and_ipython_display(shared: Client) -> None:
+    shared.execute("""
+class Bundle:
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        return {'text/html': 'bundle', 'text/plain': 'p'}, {'text/html': {'x': 1}}
+    def _repr_html_(self): return 'not this'
+class Itself:
+    def _ipython_display_(self): print('I do it')
+class Anything:
+    def __getattr__(self, name): return lambda *a, **k: 1/0
+    def __repr__(self): return 'any'
+class Half:
+    def __repr__(self): return 'half'
+    def _repr_html_(self): raise ValueError('no html')
+    def _repr_latex_(self): raise NotImplementedError
+""")
+    content = bundles(shared.execute("Bundle()"))[0]
+    assert content["data"] == {"text/html": "bundle", "text/plain": "p"} and content["metadata"] == {"text/html": {"x": 1}}
+    run = shared.execute("Itself()")
+    assert run.text() == "I do it\n" and run.result is None
+    assert shared.execute("Anything()").result == "any"
+    run = shared.execute("Half()")
+    assert run.result == "half" and "no html" in run.text("stderr") and run.status == "ok"
+
+
+def test_formatters_by_type_and_by_name(client: Client) -> None:
+    client.execute("from minikernel.python.display import formatters\nimport decimal, fractions")
+    client.execute("formatters[decimal.Decimal] = lambda d: {'text/html': f'<i>{d}</i>'}")
+    client.execute("formatters['fractions.Fraction'] = lambda f: ({'text/latex': str(f)}, {'m': 1})")
+    assert bundles(client.execute("decimal.Decimal(2)"))[0]["data"]["text/html"] == "<i>2</i>"
+    content = bundles(client.execute("fractions.Fraction(1, 2)"))[0]
+    assert content["data"]["text/latex"] == "1/2" and content["metadata"] == {"m": 1}
+
+
+def test_display_ids(shared: Client) -> None:
+    run = shared.execute("h = display('a', display_id='one')\nh.update('b')\nupdate = __import__('minikernel').update_display\nupdate('c', display_id='one');")
+    assert [m["msg_type"] for m in run.outputs] == ["display_data", "update_display_data", "update_display_data"]
+    assert {json.dumps(c["transient"]) for c in bundles(run)} == {'{"display_id": "one"}'}
+    run = shared.execute("h = display(1, display_id=True); len(h.display_id) > 8")
+    assert run.result == "True"
+    assert shared.execute("h.update()").ename == "TypeError"
+
+
+def test_clear_output(shared: Client) -> None:
+    run = shared.execute("import minikernel; minikernel.clear_output(wait=True); minikernel.clear_output()")
+    assert [c["wait"] for c in bundles(run)] == [True, False]
+
+
+def test_raw_bundles_and_what_json_cannot_say(shared: Client) -> None:
+    run = shared.execute("display({'application/json': {'nan': float('inf'), 'set': {1}, 1: b'x'}}, raw=True)")
+    assert bundles(run)[0]["data"]["application/json"] == {"nan": None, "set": [1], "1": "eA=="}
+    assert shared.execute("display({'application/json': object()}, raw=True)").ename == "TypeError"
+    assert shared.execute("a = []; a.append(a); display({'application/json': a}, raw=True)").ename == "ValueError"
+
+
+@pytest.mark.parametrize("code", ["None", "x = 3", "", "def f(): pass"])
+def test_nothing_to_show(shared: Client, code: str) -> None:
+    assert shared.execute(code).outputs == []
