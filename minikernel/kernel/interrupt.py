@@ -40,7 +40,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 pending = False
 
 _package = os.path.dirname(os.path.dirname(__file__)) + os.sep
-_landings: set[CodeType] = set()
+_landings: set[CodeType] = {Loop.main.__code__}
 _loops = {Loop.wait.__code__, Loop.run.__code__}
 _worker: Worker | None = None
 

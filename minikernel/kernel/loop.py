@@ -88,17 +88,9 @@ class Loop:
         loop = self.ready()
         if loop.is_running():
             raise RuntimeError("cannot wait for a result inside the running event loop")
-        context: contextvars.Context | None = None
-
-        async def main() -> T:
-            nonlocal context
-            try:
-                return await awaitable
-            finally:
-                context = contextvars.copy_context()
-
+        contexts: list[contextvars.Context] = []
         before = self.task
-        task = self.task = loop.create_task(main())
+        task = self.task = loop.create_task(self.main(awaitable, contexts))
         self.interrupted = False
         try:
             while not task.done():
@@ -119,10 +111,18 @@ class Loop:
                 raise KeyboardInterrupt from None
         finally:
             self.task = before
-            if context is not None:
+            for context in contexts:
                 for variable, value in context.items():
                     if variable.get(_MISSING) is not value:
                         variable.set(value)
+
+    @staticmethod
+    async def main(awaitable: Awaitable[T], contexts: list[contextvars.Context]) -> T:
+        """The task of a cell: the frame below its frames; it leaves its context in `contexts`."""
+        try:
+            return await awaitable
+        finally:
+            contexts.append(contextvars.copy_context())
 
     def cancel(self) -> None:
         """Interrupt the cell that awaits: it is told by a cancellation.  Safe in a signal handler."""
