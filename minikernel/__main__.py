@@ -10,13 +10,19 @@ named in one line on stderr, and ignored.
 
 from __future__ import annotations
 
+import os
 import sys
 
-if __name__ == "__main__" and sys.path and sys.path[0] in ("", __import__("os").getcwd()):
-    del sys.path[0]  # a notebook's json.py or zmq.py must not be ours; user code gets it back
+if __name__ == "__main__":  # a notebook's json.py or zmq.py must not be ours; user code gets it back
+    try:
+        here = os.getcwd()
+    except OSError:
+        here = ""  # deleted: there is nothing in it
+    if sys.path[0] in ("", here):
+        del sys.path[0]
 
-import os
-from typing import Any
+from contextlib import suppress
+from typing import Any, NoReturn
 
 COMMANDS = {
     "install": "install this kernel for Jupyter to find",
@@ -109,16 +115,16 @@ def run(fields: dict[str, str], ignored: list[str]) -> None:
     from .protocol.channels import Channels
     from .protocol.wire import Session
 
-    path, info, clean_up = _connection(fields, connect)
-    before = dict(info)
-    session = Session(info["key"].encode(), info["signature_scheme"])
+    path, info, in_file = _connection(fields, connect)
     try:
-        channels = Channels(info, session)
-    except OSError as error:
-        log.write(str(error.strerror or error))
-        sys.exit(1)
-    if clean_up or info != before:
-        connect.save(path, info)
+        channels = Channels(info, Session(info["key"].encode(), info["signature_scheme"]))
+    except (OSError, ValueError) as error:
+        _give_up(getattr(error, "strerror", None) or str(error))
+    if info != in_file:  # never rewrite what is right: its launcher may be reading it
+        try:
+            connect.save(path, info)
+        except (OSError, RuntimeError) as error:
+            _give_up(f"cannot write the connection file {path}: {error}")
     connect.announce(path, info)
     # -- the rest
     from .kernel import interrupt
@@ -127,7 +133,7 @@ def run(fields: dict[str, str], ignored: list[str]) -> None:
     from .python.language import PYTHON
 
     kernel = Kernel(channels, info, PYTHON)
-    life = Life(kernel, clean_up)
+    life = Life(kernel, [] if in_file is not None else [lambda: _remove(path)])
     interrupt.install(kernel.main)
     if not info["key"]:
         log.write("the connection file has no key: messages are not signed, and anybody may run code here")
@@ -139,36 +145,40 @@ def run(fields: dict[str, str], ignored: list[str]) -> None:
     life.end()
 
 
-def _connection(fields: dict[str, str], connect: Any) -> tuple[str, dict[str, Any], list[Any]]:
-    """Return the connection file's path, its fields, and how to remove it where it is ours to remove."""
-    fields = dict(fields)
-    given = fields.pop("file", None)
+def _connection(fields: dict[str, str], connect: Any) -> tuple[str, dict[str, Any], dict[str, Any] | None]:
+    """Return the connection file's path, the fields to use, and what is in the file; None when there is none.
+
+    The command line wins over the file, which is written again then.
+    """
+    options = dict(fields)
+    given = options.pop("file", None)
     path = connect.resolve(given) if given else connect.new_path()
     try:
-        info = connect.load(path)
-        ours = False
+        in_file = connect.load(path)
     except FileNotFoundError:
-        info = connect.normal({"key": os.urandom(32).hex()})
-        ours = True
+        in_file = None
     except (OSError, ValueError) as error:
-        sys.exit(f"cannot read the connection file {path}: {error}")
-    if fields:
-        info = connect.normal(info | fields)
-    if info["transport"] == "ipc":
-        if info["ip"] == "127.0.0.1":
-            info["ip"] = os.path.splitext(path)[0] + "-ipc"
-        try:
-            connect.choose_ports(info)
-        except ValueError as error:
-            sys.exit(str(error))
+        _give_up(f"cannot read the connection file {path}: {error}")
+    try:
+        info = connect.normal((in_file or {"key": os.urandom(32).hex()}) | options)
+        if info["transport"] == "ipc":
+            connect.choose_ports(info, path)
+    except ValueError as error:
+        _give_up(str(error))
+    return path, info, in_file
 
-    def remove() -> None:
-        try:
-            os.unlink(path)
-        except OSError:
-            pass  # somebody else has cleaned up
 
-    return path, info, [remove] if ours else []
+def _remove(path: str) -> None:
+    with suppress(OSError):  # somebody else has cleaned up
+        os.unlink(path)
+
+
+def _give_up(reason: str) -> NoReturn:
+    """Say in one line why there can't be a kernel, and exit with 1."""
+    from .protocol import log
+
+    log.write(" ".join(reason.split()))
+    sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 if TYPE_CHECKING:
@@ -31,6 +32,14 @@ __all__ = [
 ]
 
 PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
+_DEFAULTS: dict[str, Any] = {
+    **dict.fromkeys(PORTS, 0),
+    "ip": "127.0.0.1",
+    "key": "",
+    "transport": "tcp",
+    "signature_scheme": "hmac-sha256",
+    "kernel_name": "",
+}
 #: Bytes that the path of a unix socket may have (sys/un.h).
 _UNIX_PATH = 103 if sys.platform == "darwin" else 107
 
@@ -77,7 +86,7 @@ def write_connection_file(
     fname : path, optional
         By default ``kernel-<uuid>.json`` in the Jupyter runtime directory, where ``--existing`` looks.
     shell_port, iopub_port, stdin_port, control_port, hb_port : int or str
-        TCP ports, or the suffixes of ipc sockets; 0 chooses a free one.  Mind the order, which is not
+        TCP ports, or the suffixes of ipc sockets; 0 and less choose a free one.  Mind the order, which is not
         jupyter_client's: better use keywords.
     ip : str
         The address to bind; ``"*"`` means ``0.0.0.0``, empty means ``127.0.0.1``.  With the ipc transport,
@@ -100,30 +109,28 @@ def write_connection_file(
     Raises
     ------
     ValueError
-        Curve keys that are not a pair, or an ipc path that the system can't bind.
+        Curve keys that are not a pair, a port that is none, or an ipc path that the system can't bind.
     OSError
         The file or a free port can't be had.
     """
-    path = os.fspath(fname) if fname is not None else os.path.join(_runtime_dir(), f"kernel-{_uuid()}.json")
+    path = os.fspath(fname) if fname is not None else new_path()
     if bool(curve_publickey) != bool(curve_secretkey):
         raise ValueError("curve_publickey and curve_secretkey go together")
-    if transport == "ipc" and ip in (None, "", "127.0.0.1"):
-        ip = os.path.splitext(os.path.abspath(path))[0] + "-ipc"
-    ip = {None: "127.0.0.1", "": "127.0.0.1", "*": "0.0.0.0"}.get(ip, ip)
-    info: dict[str, Any] = dict(
-        zip(PORTS, map(int, (shell_port, iopub_port, stdin_port, control_port, hb_port)), strict=True)
+    ports = (shell_port, iopub_port, stdin_port, control_port, hb_port)
+    info = normal(
+        {
+            **dict(zip(PORTS, ports, strict=True)),
+            "ip": ip,
+            "key": os.urandom(32).hex() if key in (b"", "") else _text(key or b""),
+            "transport": transport,
+            "signature_scheme": signature_scheme,
+            "kernel_name": kernel_name,
+        }
     )
-    info |= {
-        "ip": ip,
-        "key": _new_key() if key in (b"", "") else _text(key or b""),
-        "transport": transport,
-        "signature_scheme": signature_scheme,
-        "kernel_name": kernel_name,
-    }
     if curve_publickey and curve_secretkey:
         info |= {"curve_publickey": _text(curve_publickey), "curve_secretkey": _text(curve_secretkey)}
     info |= extra
-    choose_ports(info)
+    choose_ports(info, path)
     save(path, info)
     result = ConnectionFile(path)
     result.info = info
@@ -144,7 +151,7 @@ def get_connection_file(app: Any = None) -> str | None:
         None outside a kernel.  The file itself is not looked at.
     """
     if app is not None:
-        return os.path.abspath(app.connection_file)
+        return os.path.abspath(str(app.connection_file))
     return _running[0] if _running is not None else None
 
 
@@ -200,7 +207,7 @@ def find_connection_file(
     filename_or_glob: str | os.PathLike[str] = "kernel-*.json",
     profile: Any = None,
     *,
-    path: str | Sequence[str] | None = None,
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     filename: str | os.PathLike[str] | None = None,
 ) -> str:
     """Return the absolute path of the connection file that fits best; of several, the latest used.
@@ -215,7 +222,7 @@ def find_connection_file(
     profile : str, optional
         Jupyter has no profiles: a directory that is given here is searched too, and anything is warned of.
         A list or tuple is taken as `path`, where jupyter_client has it.
-    path : str or list of str, optional
+    path : path or list of paths, optional
         Where to look; the working directory and the Jupyter runtime directory by default.
     filename : str, optional
         jupyter_client's name for the first parameter.
@@ -231,8 +238,8 @@ def find_connection_file(
     if isinstance(profile, (list, tuple)):
         path, profile = profile, None
     if profile is not None:
-        warn("Jupyter has no profiles; only a directory given as profile is searched", UserWarning, stacklevel=2)
-    if isinstance(path, str):
+        warn("Jupyter has no profiles; only a directory given as one is searched", UserWarning, stacklevel=2)
+    if isinstance(path, (str, os.PathLike)):
         path = [path]
     directories = list(path) if path is not None else [".", _runtime_dir()]
     if profile is not None and os.path.isdir(profile):
@@ -255,7 +262,7 @@ def connect_qtconsole(
     connection_file : path, optional
         Another kernel's; the running kernel's by default.
     **kwargs
-        Options: ``style="monokai"`` becomes ``--style=monokai``, True ``--name``; False and None are left out.
+        Options: ``style="monokai"`` becomes ``--style=monokai``, True ``--name``; False and None nothing.
 
     Returns
     -------
@@ -274,13 +281,15 @@ def connect_qtconsole(
     from importlib.util import find_spec
     from subprocess import DEVNULL, Popen
 
-    file, options = connection_file, argv
-    if isinstance(argv, (str, os.PathLike)) or (
-        connection_file is not None and not isinstance(connection_file, (str, os.PathLike))
-    ):
-        file, options = argv, connection_file  # type: ignore[assignment]
+    file: str | os.PathLike[str] | None = None
+    options: list[str] = []
+    for argument in (argv, connection_file):
+        if isinstance(argument, (str, os.PathLike)):
+            file = argument
+        elif argument is not None:
+            options += argument
     if file is not None:
-        target = _find(os.fspath(file), None)  # type: ignore[arg-type]
+        target = _find(os.fspath(file), None)
     else:
         running = get_connection_file()
         if running is None:
@@ -289,7 +298,7 @@ def connect_qtconsole(
     if find_spec("qtconsole") is None:
         raise ImportError("qtconsole is not installed; pip install qtconsole PySide6", name="qtconsole")
     command = [sys.executable, "-c", "from qtconsole import qtconsoleapp; qtconsoleapp.main()"]
-    command += ["--existing", target, *(options or ())]
+    command += ["--existing", target, *options]
     for name, value in kwargs.items():
         option = "--" + name.replace("_", "-")
         if value is True:
@@ -310,39 +319,51 @@ def announce(path: str, info: dict[str, Any]) -> None:
 
 
 def load(path: str) -> dict[str, Any]:
-    """Return the fields of a connection file: ports as int, the usual values where a field is missing.
+    """Return the fields of a connection file, as `normal` makes them.
 
     Raises
     ------
     OSError
         The file can't be read.
     ValueError
-        It holds no JSON object, or a port that is no number.
+        It holds no JSON object, or a field that `normal` refuses.
     """
     with open(path, encoding="utf-8") as file:
         info = json.load(file)
     if not isinstance(info, dict):
-        raise ValueError(f"{path} holds no JSON object")
+        raise ValueError("it holds no JSON object")
     return normal(info)
 
 
 def normal(info: dict[str, Any]) -> dict[str, Any]:
-    """Return `info` with every standard field there and of its proper type (JEP 106 lets ports be strings)."""
-    fields = {
-        **{port: int(info.get(port) or 0) for port in PORTS},
-        "ip": "127.0.0.1",
-        "key": "",
-        "transport": "tcp",
-        "signature_scheme": "hmac-sha256",
-        "kernel_name": "",
-    }
-    result = fields | {name: value for name, value in info.items() if name not in PORTS}
+    """Return `info` with every standard field there and of its proper type; the others stay as they are.
+
+    Ports may be strings (JEP 106); one below 0 is 0, as launchers mean it.  A standard field that is null
+    counts as missing.
+
+    Raises
+    ------
+    ValueError
+        A port that is none, or another field that is no text.
+    """
+    given = {name: value for name, value in info.items() if value is not None or name not in _DEFAULTS}
+    result = _DEFAULTS | given
+    for name, default in _DEFAULTS.items():
+        if name in PORTS:
+            try:
+                result[name] = max(0, int(result[name] or 0))
+            except (TypeError, ValueError):
+                raise ValueError(f"{name} is no number: {result[name]!r}") from None
+            if result["transport"] == "tcp" and result[name] > 65535:
+                raise ValueError(f"{name} is no port: {result[name]}")  # zmq would bind another one
+        elif not isinstance(result[name], type(default)):
+            raise ValueError(f"{name} is no text")
     result["ip"] = {"": "127.0.0.1", "*": "0.0.0.0"}.get(result["ip"], result["ip"])
     return result
 
 
 def save(path: str, info: dict[str, Any]) -> None:
-    """Put `info` into the file `path` in one step, with mode 0600; a link at that name is replaced, not followed.
+    """Put `info` into the file `path` in one step, with mode 0600; a link of that name is replaced.
 
     Raises
     ------
@@ -355,7 +376,7 @@ def save(path: str, info: dict[str, Any]) -> None:
     runtime = _under_runtime_dir(directory)
     if runtime:
         os.makedirs(directory, mode=0o700, exist_ok=True)
-    beside = os.path.join(directory, f".{name}.{_uuid()}.tmp")
+    beside = os.path.join(directory, f".{name}.{os.urandom(8).hex()}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
     fd = os.open(beside, flags, 0o600)
     try:
@@ -372,14 +393,12 @@ def save(path: str, info: dict[str, Any]) -> None:
         os.unlink(beside)
         raise
     if runtime and os.name != "nt":
-        try:  # nobody else may take the file away, even from a shared directory
+        with suppress(PermissionError):  # nobody else may take the file away, even from a shared directory
             os.chmod(directory, os.stat(directory).st_mode | 0o1000)
-        except OSError:
-            pass  # not ours to change
 
 
-def choose_ports(info: dict[str, Any]) -> None:
-    """Replace each port of `info` that is 0 by a free one.
+def choose_ports(info: dict[str, Any], path: str) -> None:
+    """Replace each port of `info` that is 0 by a free one; with ipc, put the sockets beside the file `path`.
 
     A tcp port may be taken by another before it is bound; a kernel therefore binds first and writes after.
 
@@ -392,6 +411,8 @@ def choose_ports(info: dict[str, Any]) -> None:
     """
     missing = [port for port in PORTS if not info[port]]
     if info["transport"] == "ipc":
+        if info["ip"] == _DEFAULTS["ip"]:
+            info["ip"] = os.path.splitext(os.path.abspath(path))[0] + "-ipc"
         taken = {info[port] for port in PORTS}
         number = 0
         for port in missing:
@@ -399,7 +420,9 @@ def choose_ports(info: dict[str, Any]) -> None:
             while number in taken or os.path.exists(f"{info['ip']}-{number}"):
                 number += 1
             info[port] = number
-        check_ipc(info)
+        longest = max((f"{info['ip']}-{info[port]}" for port in PORTS), key=len)
+        if len(os.fsencode(longest)) > _UNIX_PATH:
+            raise ValueError(f"an ipc path may have {_UNIX_PATH} bytes, this one is longer: {longest}")
     elif missing:
         import socket
 
@@ -415,15 +438,8 @@ def choose_ports(info: dict[str, Any]) -> None:
                 holder.close()
 
 
-def check_ipc(info: dict[str, Any]) -> None:
-    """Raise ValueError where the path of an ipc socket is too long to be bound."""
-    longest = max((f"{info['ip']}-{info[port]}" for port in PORTS), key=len)
-    if len(os.fsencode(longest)) > _UNIX_PATH:
-        raise ValueError(f"an ipc path may have {_UNIX_PATH} bytes, this one is longer: {longest}")
-
-
 def resolve(name: str) -> str:
-    """Return where a connection file called `name` is or should be: a bare name may be in the runtime directory."""
+    """Return where the connection file `name` is or should be; a bare one may be in the runtime directory."""
     if os.path.basename(name) == name and not os.path.exists(name):
         return os.path.join(_runtime_dir(), name)
     return os.path.abspath(name)
@@ -431,11 +447,9 @@ def resolve(name: str) -> str:
 
 def new_path() -> str:
     """Return a path in the runtime directory that no kernel has."""
-    return os.path.join(_runtime_dir(), f"kernel-{_uuid()}.json")
+    from uuid import uuid4
 
-
-def _new_key() -> str:
-    return os.urandom(32).hex()
+    return os.path.join(_runtime_dir(), f"kernel-{uuid4()}.json")
 
 
 def _text(key: bytes | str) -> str:
@@ -449,64 +463,44 @@ def _text(key: bytes | str) -> str:
         return b64encode(key).decode()
 
 
-def _uuid() -> str:
-    from uuid import uuid4
-
-    return str(uuid4())
-
-
 def _runtime_dir() -> str:
     from jupyter_core.paths import jupyter_runtime_dir
 
-    return jupyter_runtime_dir()
+    return os.path.abspath(jupyter_runtime_dir())
 
 
 def _under_runtime_dir(directory: str) -> bool:
     """Tell whether `directory` is the Jupyter runtime directory or below it."""
-    runtime = os.path.abspath(_runtime_dir())
+    runtime = _runtime_dir()
     return os.path.commonpath([runtime, directory]) == runtime
 
 
-def _find(text: str, directories: Sequence[str] | None) -> str:
+def _find(text: str, directories: Sequence[str | os.PathLike[str]] | None) -> str:
     """Find a file by path, name, id or pattern (jupyter_client's rules, files only)."""
-    from fnmatch import fnmatch
+    from glob import escape, glob
+    from stat import S_ISREG
 
     text = os.path.expandvars(os.path.expanduser(text.strip("'\"")))
-    if os.path.isabs(text):
-        if os.path.isfile(text):
-            return text
-        directories = [os.path.dirname(text)]
-        text = os.path.basename(text)
     if directories is None:
         directories = [".", _runtime_dir()]
-    exact = [text] if text else []
-    if text and "*" not in text:
-        exact.append(f"kernel-{text}.json")
-    for name in exact:
+    is_pattern = "*" in text
+    for name in [] if is_pattern else [text, f"kernel-{text}.json"]:
         for directory in directories:
             candidate = os.path.join(directory, name)
             if os.path.isfile(candidate):
                 return os.path.abspath(candidate)
-    pattern = text if "*" in text else f"*{text}*"
-    if "." not in os.path.basename(pattern):
-        pattern += ".json" if pattern.endswith("*") else "*.json"
+    pattern = text if is_pattern else f"*{text}*"
+    any_suffix = is_pattern and "." in os.path.basename(text)
     found: list[tuple[float, int, str]] = []
     for place, directory in enumerate(directories):
-        base = os.path.join(directory, os.path.dirname(pattern))
-        try:
-            names = os.listdir(base)
-        except OSError:
-            continue
-        for name in names:
-            path = os.path.join(base, name)
-            if fnmatch(name, os.path.basename(pattern)) and not name.startswith("."):
-                try:
-                    status = os.stat(path)
-                except OSError:
-                    continue  # gone since
-                if os.path.isfile(path):
-                    # on a tie the later directory wins: the runtime directory over the working one
-                    found.append((max(status.st_atime, status.st_mtime), place, os.path.abspath(path)))
+        for path in glob(os.path.join(escape(os.fspath(directory)), pattern)):
+            try:
+                status = os.stat(path)
+            except OSError:
+                continue  # gone since
+            if S_ISREG(status.st_mode) and (any_suffix or path.endswith(".json")):
+                # atime alone says nothing where it isn't kept; on a tie the runtime directory wins
+                found.append((max(status.st_atime, status.st_mtime), place, os.path.abspath(path)))
     if not found:
-        raise OSError(f"could not find a connection file for {text!r} in {list(directories)}")
+        raise OSError(f"could not find a connection file for {text!r} in {', '.join(map(str, directories))}")
     return max(found)[2]

@@ -121,7 +121,9 @@ class Client:
                 return message
             kept.append(message)
 
-    def finish(self, msg_id: str, channel: str = "shell", timeout: float = TIMEOUT, reply: bool = True) -> Result:
+    def finish(
+        self, msg_id: str, channel: str = "shell", timeout: float = TIMEOUT, reply: bool = True
+    ) -> Result:
         """Wait until the request is answered and its idle has come."""
         deadline = time.monotonic() + timeout
         answer: dict[str, Any] = {"content": {}}
@@ -136,7 +138,9 @@ class Client:
         assert messages[0]["content"].get("execution_state") == "busy", messages
         return Result(answer, messages)
 
-    def request(self, msg_type: str, content: Any = None, channel: str = "shell", timeout: float = TIMEOUT) -> Result:
+    def request(
+        self, msg_type: str, content: Any = None, channel: str = "shell", timeout: float = TIMEOUT
+    ) -> Result:
         """Send a request and wait for its reply and idle."""
         return self.finish(self.send(msg_type, content, channel), channel, timeout)
 
@@ -178,7 +182,9 @@ class Client:
 class KernelProcess:
     """A kernel in a process of its own, as a launcher starts it."""
 
-    def __init__(self, directory: Path, *arguments: str, env: dict[str, str] | None = None, **fields: Any) -> None:
+    def __init__(
+        self, directory: Path, *arguments: str, env: dict[str, str] | None = None, **fields: Any
+    ) -> None:
         self.connection_file = directory / f"kernel-{os.urandom(4).hex()}.json"
         minikernel.write_connection_file(self.connection_file, **fields)
         self.log = self.connection_file.with_suffix(".log")
@@ -247,5 +253,7 @@ def check(channel: str, message: dict[str, Any]) -> None:
         assert {"ename", "evalue", "traceback"} <= set(content), content
     if msg_type == "stream":
         assert content["text"], "an empty stream"
-    if msg_type not in ("iopub_welcome",) and not (msg_type == "status" and content["execution_state"] == "starting"):
+    if msg_type not in ("iopub_welcome",) and not (
+        msg_type == "status" and content["execution_state"] == "starting"
+    ):
         assert message["parent_header"].get("msg_id"), f"{msg_type} has no parent"

@@ -141,7 +141,9 @@ t = threading.Thread(target=work); t.start()
 
 
 def test_jobs_of_an_executor_print_into_the_cell_that_submits_them(client: Client) -> None:
-    client.execute("from concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor(1)\npool.submit(print, 'a').result()")
+    client.execute(
+        "from concurrent.futures import ThreadPoolExecutor\npool = ThreadPoolExecutor(1)\npool.submit(print, 'a').result()"
+    )
     run = client.execute("pool.submit(print, 'b').result()")
     assert run.text() == "b\n"
     run = client.execute("import asyncio\nawait asyncio.to_thread(print, 'c')")
@@ -151,7 +153,9 @@ def test_jobs_of_an_executor_print_into_the_cell_that_submits_them(client: Clien
 
 
 def test_a_threads_traceback_is_shown(shared: Client) -> None:
-    run = shared.execute("import threading\ndef bad(): 1/0\nt = threading.Thread(target=bad); t.start(); t.join()")
+    run = shared.execute(
+        "import threading\ndef bad(): 1/0\nt = threading.Thread(target=bad); t.start(); t.join()"
+    )
     assert "ZeroDivisionError" in run.text("stderr")
 
 
@@ -210,7 +214,9 @@ class Half:
     def _repr_latex_(self): raise NotImplementedError
 """)
     content = bundles(shared.execute("Bundle()"))[0]
-    assert content["data"] == {"text/html": "bundle", "text/plain": "p"} and content["metadata"] == {"text/html": {"x": 1}}
+    assert content["data"] == {"text/html": "bundle", "text/plain": "p"} and content["metadata"] == {
+        "text/html": {"x": 1}
+    }
     run = shared.execute("Itself()")
     assert run.text() == "I do it\n" and run.result is None
     assert shared.execute("Anything()").result == "any"
@@ -228,8 +234,14 @@ def test_formatters_by_type_and_by_name(client: Client) -> None:
 
 
 def test_display_ids(shared: Client) -> None:
-    run = shared.execute("h = display('a', display_id='one')\nh.update('b')\nupdate = __import__('minikernel').update_display\nupdate('c', display_id='one');")
-    assert [m["msg_type"] for m in run.outputs] == ["display_data", "update_display_data", "update_display_data"]
+    run = shared.execute(
+        "h = display('a', display_id='one')\nh.update('b')\nupdate = __import__('minikernel').update_display\nupdate('c', display_id='one');"
+    )
+    assert [m["msg_type"] for m in run.outputs] == [
+        "display_data",
+        "update_display_data",
+        "update_display_data",
+    ]
     assert {json.dumps(c["transient"]) for c in bundles(run)} == {'{"display_id": "one"}'}
     run = shared.execute("h = display(1, display_id=True); len(h.display_id) > 8")
     assert run.result == "True"
@@ -242,10 +254,15 @@ def test_clear_output(shared: Client) -> None:
 
 
 def test_raw_bundles_and_what_json_cannot_say(shared: Client) -> None:
-    run = shared.execute("display({'application/json': {'nan': float('inf'), 'set': {1}, 1: b'x'}}, raw=True)")
+    run = shared.execute(
+        "display({'application/json': {'nan': float('inf'), 'set': {1}, 1: b'x'}}, raw=True)"
+    )
     assert bundles(run)[0]["data"]["application/json"] == {"nan": None, "set": [1], "1": "eA=="}
     assert shared.execute("display({'application/json': object()}, raw=True)").ename == "TypeError"
-    assert shared.execute("a = []; a.append(a); display({'application/json': a}, raw=True)").ename == "ValueError"
+    assert (
+        shared.execute("a = []; a.append(a); display({'application/json': a}, raw=True)").ename
+        == "ValueError"
+    )
 
 
 @pytest.mark.parametrize("code", ["None", "x = 3", "", "def f(): pass"])

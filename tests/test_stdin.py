@@ -22,7 +22,9 @@ def test_an_answer_that_names_the_question(shared: Client) -> None:
     """JupyterLab sends the question's header as the parent, jupyter_client none."""
     msg_id = ask(shared, "input()")
     question = shared.wait_for("stdin", lambda m: True)
-    shared.send("input_reply", {"value": "stale"}, "stdin", parent={**question["header"], "msg_id": "another"})
+    shared.send(
+        "input_reply", {"value": "stale"}, "stdin", parent={**question["header"], "msg_id": "another"}
+    )
     shared.send("input_reply", {"value": "right"}, "stdin", parent=question["header"])
     assert shared.finish(msg_id).result == "'right'"
 
@@ -57,14 +59,17 @@ def test_a_frontend_that_cannot_be_asked(shared: Client) -> None:
 
 
 def test_threads_ask_one_after_another(shared: Client) -> None:
-    msg_id = ask(shared, """
+    msg_id = ask(
+        shared,
+        """
 import threading
 answers = {}
 def work(name): answers[name] = input(name)
 threads = [threading.Thread(target=work, args=(name,)) for name in 'abc']
 [t.start() for t in threads]; [t.join() for t in threads]
 answers == {name: name * 2 for name in 'abc'}
-""")
+""",
+    )
     for _ in range(3):
         question = shared.wait_for("stdin", lambda m: True)
         shared.send("input_reply", {"value": question["content"]["prompt"] * 2}, "stdin")
@@ -97,7 +102,10 @@ def test_an_interrupted_question_is_forgotten(kernel: KernelProcess) -> None:
 
 def test_interrupt_while_another_thread_asks(kernel: KernelProcess) -> None:
     client = kernel.client()
-    msg_id = ask(client, "import threading; t = threading.Thread(target=input, daemon=True); t.start(); import time; time.sleep(.2); input()")
+    msg_id = ask(
+        client,
+        "import threading; t = threading.Thread(target=input, daemon=True); t.start(); import time; time.sleep(.2); input()",
+    )
     client.wait_for("stdin", lambda m: True)
     client.request("kernel_info_request", channel="control")
     kernel.interrupt()

@@ -53,7 +53,12 @@ def execute_request(request: Request) -> Content:
     error = interpreter.execute(request)
     if store:
         kernel.history.add(count, code)
-    reply: Content = {"status": "ok", "execution_count": count, "user_expressions": {}, "payload": request.payload}
+    reply: Content = {
+        "status": "ok",
+        "execution_count": count,
+        "user_expressions": {},
+        "payload": request.payload,
+    }
     if error is None:
         reply["user_expressions"] = interpreter.evaluate(content["user_expressions"])
         return reply

@@ -12,12 +12,13 @@ a deadline ("Messaging in Jupyter: Kernel shutdown").
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 import signal
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .kernel import Kernel
@@ -80,13 +81,11 @@ class Life:
 
 def _kqueue(pid: int) -> int:
     """Return a descriptor that becomes readable when the process ends (macOS, BSD)."""
-    import select
-
+    select: Any = importlib.import_module("select")  # typed as the platform has it
     queue = select.kqueue()
-    event = select.kevent(pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)
-    queue.control([event], 0)
+    queue.control([select.kevent(pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)], 0)
     _kept.append(queue)
-    return queue.fileno()
+    return int(queue.fileno())
 
 
 _kept: list[object] = []

@@ -104,7 +104,8 @@ class Loop:
                         raise
                     # else the task's own, raised below; or user code has called loop.stop()
             try:
-                return task.result()
+                result: T = task.result()
+                return result
             except asyncio.CancelledError:
                 if not self.interrupted:
                     raise

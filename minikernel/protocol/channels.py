@@ -125,10 +125,12 @@ class Channels:
                 if error.errno != zmq.EADDRINUSE or monotonic() > deadline:
                     from .holder import describe
 
-                    raise OSError(error.errno, f"cannot bind {channel} to {endpoint}: {describe(error, port)}") from None
+                    raise OSError(
+                        error.errno, f"cannot bind {channel} to {endpoint}: {describe(str(error.strerror), port)}"
+                    ) from None
                 sleep(0.05)  # nobody tells us when a port becomes free
         if info["transport"] == "tcp" and not port:
-            info[f"{channel}_port"] = int(socket.last_endpoint.rsplit(b":", 1)[1])
+            info[f"{channel}_port"] = int(socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
         return socket
 
     def start(self, receive: Receive) -> None:

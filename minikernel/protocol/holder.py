@@ -1,13 +1,12 @@
-"""Who holds a port: for the one line that says why a kernel could not bind.  Imported when that has happened."""
+"""Who holds a port, for the one line that says why a kernel could not bind.  Imported when that happens."""
 
 from __future__ import annotations
 
 import os
 
 
-def describe(error: OSError, port: int) -> str:
-    """Return the reason of a failed bind and, on Linux, the process that listens on the TCP `port`."""
-    reason = str(error.strerror)
+def describe(reason: str, port: int) -> str:
+    """Return the `reason` of a failed bind and, on Linux, the process that listens on the TCP `port`."""
     pid = _listener(port)
     if pid is None:
         return reason

@@ -47,12 +47,11 @@ def optional(kind: type, default: Any = None) -> Field:
 
 
 _STATUS = {"status": STR}
-_ERROR = {"ename": STR, "evalue": STR, "traceback": LIST}
-_BUNDLE = {"data": DICT, "metadata": DICT}
-_DISPLAY = {**_BUNDLE, "transient": optional(dict)}
 
 
-def _request(channel: str, reply: str | None, section: str, about: str, since: str = "5.0", **fields: Field) -> Spec:
+def _request(
+    channel: str, reply: str | None, section: str, about: str, since: str = "5.0", **fields: Field
+) -> Spec:
     return Spec(channel, "frontend", reply, fields, section, about, since)
 
 
@@ -82,7 +81,7 @@ MESSAGES: dict[str, Spec] = {
         omit_sections=optional(list, []),
     ),
     "inspect_reply": _reply(
-        "shell", "Introspection", "What is known of it.", found=BOOL, **_BUNDLE,
+        "shell", "Introspection", "What is known of it.", found=BOOL, data=DICT, metadata=DICT,
     ),
     "complete_request": _request(
         "shell", "complete_reply", "Completion", "How could the code at the cursor go on?",
@@ -146,11 +145,14 @@ MESSAGES: dict[str, Spec] = {
                       execution_state=STR),
     "execute_input": _output("Code inputs", "What runs, for all frontends.", code=STR, execution_count=INT),
     "stream": _output("Streams (stdout, stderr, etc)", "Text that was printed.", name=STR, text=STR),
-    "display_data": _output("Display data", "Something to show.", **_DISPLAY),
+    "display_data": _output("Display data", "Something to show.", data=DICT, metadata=DICT,
+                            transient=optional(dict)),
     "update_display_data": _output("Update Display Data", "Show this instead, wherever it is shown.", "5.1",
-                                   **{**_DISPLAY, "transient": DICT}),
-    "execute_result": _output("Execution results", "The value of a cell.", execution_count=INT, **_BUNDLE),
-    "error": _output("Execution errors", "What went wrong in a cell.", **_ERROR),
+                                   data=DICT, metadata=DICT, transient=DICT),
+    "execute_result": _output("Execution results", "The value of a cell.", execution_count=INT,
+                              data=DICT, metadata=DICT),
+    "error": _output("Execution errors", "What went wrong in a cell.",
+                     ename=STR, evalue=STR, traceback=LIST),
     "clear_output": _output("Clear output", "Forget what this cell has shown.", wait=BOOL),
     "iopub_welcome": _output("Welcome message", "A subscription is in force.", "5.4", subscription=STR),
     # -- stdin -----------------------------------------------------------------------------------------

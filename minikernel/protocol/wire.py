@@ -27,7 +27,7 @@ import os
 import time
 from binascii import b2a_base64
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any, NamedTuple
@@ -93,7 +93,7 @@ class Session:
             if scheme != "hmac":
                 raise ValueError
             mac = hmac.new(key, digestmod=algorithm)
-        except ValueError:
+        except (TypeError, ValueError):
             raise ValueError(f"signature_scheme must be hmac-<hash>, not {signature_scheme!r}") from None
         self._mac = mac if key else None
         self._seen: set[bytes] = set()
@@ -149,12 +149,10 @@ class Session:
         TypeError, ValueError
             `content` or `metadata` can't be said in JSON, or a buffer is not contiguous.
         """
-        views: list[Frame] = [memoryview(buffer) for buffer in buffers]
-        if not all(view.contiguous for view in views if isinstance(view, memoryview)):
-            raise ValueError("buffers must be contiguous")
-        header = f'{{"msg_id":"{msg_id or self.new_id()}","msg_type":{quote(msg_type)},"date":"{_now()}{self._tail}'
+        msg_id = msg_id or self.new_id()
+        header = f'{{"msg_id":"{msg_id}","msg_type":{quote(msg_type)},"date":"{_now()}{self._tail}'
         four = (header.encode(), parent, dumps(metadata) if metadata else EMPTY, dumps(content))
-        return [*idents, DELIMITER, self.sign(four), *four, *views]
+        return [*idents, DELIMITER, self.sign(four), *four, *map(_flat, buffers)]
 
     def unpack(self, frames: Sequence[Any]) -> Message:
         """Return the message that the received frames are.
@@ -237,6 +235,17 @@ def dumps(value: Any) -> bytes:
         raise ValueError("circular, or nested too deeply for JSON") from None
 
 
+def _flat(buffer: Any) -> memoryview:
+    """Return the bytes of a buffer of any shape and format, without copying them where that can be."""
+    view = memoryview(buffer)
+    if not view.contiguous:
+        raise ValueError("buffers must be contiguous")
+    try:
+        return view.cast("B")
+    except (TypeError, ValueError):  # Fortran's order, nothing in it, or a format that struct does not know
+        return memoryview(view.tobytes("A"))
+
+
 def _now() -> str:
     now = time.time()
     return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{int(now % 1 * 1e6):06}Z"
@@ -252,31 +261,33 @@ def _default(value: Any) -> Any:
         return b2a_base64(value, newline=False).decode()
     if isinstance(value, Mapping):
         return dict(value)
+    if isinstance(value, Iterable):  # before numbers: arrays call themselves both
+        if isinstance(value, Iterator):
+            raise TypeError("an iterator can be read once only")  # `_plain` does that
+        return list(value)
     for convert in ("__index__", "__float__", "isoformat"):  # numpy's numbers, Decimal, datetime
         method = getattr(type(value), convert, None)
         if method is not None:
             return method(value)
-    if isinstance(value, Iterable):
-        return list(value)
     raise TypeError(f"no JSON for an object of type {type(value).__name__}")
 
 
 def _plain(value: Any) -> Any:
-    """Rebuild what the encoder refused: NaN, keys that are no strings."""
+    """Rebuild what the encoder refused: NaN, iterators, keys that JSON has no text for."""
     if isinstance(value, (str, bool, int, type(None))):
         return value
     if isinstance(value, float):
         return value if value - value == 0 else None  # NaN and the infinities are not JSON
     if isinstance(value, Mapping):
-        return {key if isinstance(key, str) else str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
+        return {key if isinstance(key, _KEYS) else str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, Iterator)):
         return [_plain(item) for item in value]
     return _plain(_default(value))
 
 
-_encode = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_default
-).encode
+#: The encoder has a text of its own for these; a float's may be NaN.
+_KEYS = (str, int, type(None))
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_default).encode
 _encode_ascii = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=_default).encode
 #: A header goes back to clients verbatim, so it must be JSON to the letter: no NaN.
 _strict = json.JSONDecoder(parse_constant=_refuse_constant).decode

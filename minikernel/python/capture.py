@@ -1,8 +1,8 @@
 """What C code and child processes write to file descriptors 1 and 2.
 
 What does not work: a pipe that a thread of this process drains.  C code that prints while it holds the GIL
-fills the pipe and waits for a reader that waits for the GIL, and the process never comes back.  So the writer gets a
-place that never blocks: a file without a name, in memory where the system has that.  The kernel reads it by
+fills the pipe and waits for a reader that waits for the GIL, and the process never comes back.  So the writer
+gets a place that never blocks: a file without a name, in memory where the system has that.  The kernel reads it by
 offset: before it sends anything of its own, at the end of each cell, and now and then in between.  Whatever a
 finished system call has written is there, so nothing of a cell can come after its idle, and there is no marker to
 wait for.  What has been read is given back to the system by punching holes.
@@ -14,6 +14,7 @@ import fcntl
 import os
 import sys
 from codecs import IncrementalDecoder, getincrementaldecoder
+from collections.abc import Callable
 from threading import RLock
 
 from ..kernel.request import latest_request
@@ -52,7 +53,7 @@ class Capture:
         self._lock = RLock()
         self._files = (_File("stdout", 1), _File("stderr", 2))
         self._modules = 0
-        self._fflush = None
+        self._fflush: Callable[[None], int] | None = None
 
     def look(self) -> None:
         """Hand on what has been written since the last look, as output of the latest request."""
@@ -98,8 +99,11 @@ def _is_foreign(module: object) -> bool:
     if getattr(module, "__name__", "") == "ctypes":
         return True
     path = getattr(module, "__file__", None) or ""
-    return isinstance(path, str) and path.endswith((".so", ".dylib")) and "lib-dynload" not in path and not (
-        getattr(module, "__name__", "").startswith("zmq.")
+    return (
+        isinstance(path, str)
+        and path.endswith((".so", ".dylib"))
+        and "lib-dynload" not in path
+        and not (getattr(module, "__name__", "").startswith("zmq."))
     )
 
 

@@ -261,5 +261,3 @@ class DisplayHook:
                 oldest = next(iter(outputs))
                 del outputs[oldest]
                 names.pop(f"_{oldest}", None)
-
-

@@ -13,12 +13,12 @@ Next: ``tracebacks``, ``display``, ``streams``, ``capture``.
 """
 
 from __future__ import annotations
-
 import __future__
+
 import builtins
 import os
 import sys
-from _ast import PyCF_ALLOW_TOP_LEVEL_AWAIT, PyCF_ONLY_AST, Expr, Expression, Module
+from _ast import Expr, Expression, Module, PyCF_ALLOW_TOP_LEVEL_AWAIT, PyCF_ONLY_AST
 from collections.abc import Callable
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -171,7 +171,9 @@ class Interpreter:
         results: dict[str, Content] = {}
         for name, expression in expressions.items():
             try:
-                code = compile(str(expression), "<user expression>", "eval", self._flags & _FUTURES, dont_inherit=True)
+                code = compile(
+                    str(expression), "<user expression>", "eval", self._flags & _FUTURES, dont_inherit=True
+                )
                 data, metadata = display.bundle(run(code, self.namespace))
                 results[name] = {"status": "ok", "data": data, "metadata": metadata}
             except BaseException as error:  # the user's

@@ -98,7 +98,9 @@ def _resolve(dotted: str, namespace: dict[str, Any]) -> Any:
         if hasattr(type(found), "__get__"):
             if isinstance(found, (property,)) or not callable(found):
                 return _MISSING
-            found = found.__get__(None if isinstance(obj, type) else obj, obj if isinstance(obj, type) else type(obj))
+            found = found.__get__(
+                None if isinstance(obj, type) else obj, obj if isinstance(obj, type) else type(obj)
+            )
         obj = found
     return obj
 
@@ -182,15 +184,14 @@ def is_complete(code: str) -> dict[str, Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            compiled = codeop.compile_command(code, "<input>", "exec")
+            whole = codeop.compile_command(code, "<input>", "exec") is not None
     except (SyntaxError, ValueError, OverflowError, MemoryError, RecursionError):
         if _decorator_only(lines):
             return {"status": "incomplete", "indent": ""}
-        if _compiles_with_await(code):
-            compiled = None if _open_block(lines) else True
-        else:
+        if not _compiles_with_await(code):
             return {"status": "invalid"}
-    if compiled is None or _open_block(lines):
+        whole = True
+    if not whole or _open_block(lines):
         return {"status": "incomplete", "indent": _indent(lines)}
     return {"status": "complete"}
 

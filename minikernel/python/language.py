@@ -32,7 +32,10 @@ PYTHON = Language(
     },
     banner=f"Python {sys.version}\nminikernel {__version__}",
     help_links=[
-        {"text": "Python Reference", "url": f"https://docs.python.org/{sys.version_info[0]}.{sys.version_info[1]}"},
+        {
+            "text": "Python Reference",
+            "url": f"https://docs.python.org/{sys.version_info[0]}.{sys.version_info[1]}",
+        },
         {"text": "Jupyter Protocol", "url": "https://jupyter-client.readthedocs.io/en/stable/messaging.html"},
     ],
     interpreter=_interpreter,

@@ -79,7 +79,7 @@ class _Lines(io.RawIOBase):
 
 def install(kernel: Kernel) -> None:
     """Make `input`, getpass and `sys.stdin` ask the frontend."""
-    builtins.input = input  # type: ignore[assignment]
+    builtins.input = input
     sys.stdin = io.TextIOWrapper(io.BufferedReader(_Lines()), encoding="utf-8", errors="surrogateescape")
     imports.when_imported("getpass", _patch_getpass)
 

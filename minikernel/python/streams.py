@@ -62,9 +62,9 @@ class OutStream(io.TextIOWrapper):
 
     def __init__(self, kernel: Kernel, name: str, fd: int, capture: Capture) -> None:
         buffer = _Bytes(name, fd)
-        super().__init__(buffer, encoding="utf-8", errors="backslashreplace", write_through=True)  # type: ignore[arg-type]
+        super().__init__(buffer, encoding="utf-8", errors="backslashreplace", write_through=True)
         buffer.stream = self
-        self.mode = "w"
+        self.__dict__["mode"] = "w"
         self._stream = name
         self._outbox = kernel.channels.outbox
         self._capture = capture
@@ -116,7 +116,7 @@ def install(kernel: Kernel) -> None:
     channels.tick = capture.look
 
     def in_child() -> None:
-        OutStream.write = OutStream._write_in_child  # type: ignore[method-assign, assignment]
+        OutStream.write = OutStream._write_in_child  # type: ignore[method-assign]
         OutStream.flush = lambda self: None  # type: ignore[method-assign]
         channels.outbox.abandon()
         kernel.before_output = lambda: None
