@@ -106,10 +106,10 @@ class Loop:
             try:
                 result: T = task.result()
                 return result
-            except asyncio.CancelledError:
+            except asyncio.CancelledError as cancelled:
                 if not self.interrupted:
                     raise
-                raise KeyboardInterrupt from None
+                raise KeyboardInterrupt().with_traceback(cancelled.__traceback__) from None
         finally:
             self.task = before
             for context in contexts:

@@ -17,6 +17,7 @@ import __future__
 
 import builtins
 import os
+import re
 import sys
 from _ast import Expr, Expression, Module, PyCF_ALLOW_TOP_LEVEL_AWAIT, PyCF_ONLY_AST
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ..kernel import interrupt, loop
+from ..kernel.request import current_request
 from . import display, imports, stdin, streams, threads
 from .cells import Cells
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 Content = dict[str, Any]
 
+_QUESTION = re.compile(r"\?{0,2}\s*(?P<name>[^\W\d]\w*(\.[^\W\d]\w*)*)\s*\?{0,2}")
 _CO_COROUTINE = 0x80  # inspect.CO_COROUTINE
 _FUTURES = 0
 for _name in __future__.all_feature_names:
@@ -117,6 +120,10 @@ class Interpreter:
     def _run_cell(self, source: str, count: int) -> None:
         for transform in self.transforms:
             source = interrupt.call(transform, source)
+        question = _QUESTION.fullmatch(source.strip()) if "?" in source else None
+        if question is not None:
+            self._page(question["name"], 1 if "??" in source else 0)
+            return
         name = self.cells.add(source, count)
         codes, shows_value = self._compile(source, name)
         event_loop = self.kernel.main.loop
@@ -146,6 +153,15 @@ class Interpreter:
         if last is not None:
             codes.append(compile(last, name, "eval", self._flags, dont_inherit=True))
         return codes, last is not None
+
+    def _page(self, name: str, detail_level: int) -> None:
+        """Answer ``name?`` with a page ("Messaging in Jupyter: Payloads")."""
+        data = self.inspect(name, len(name), detail_level)
+        request = current_request()
+        if not data:
+            print(f"Object `{name}` not found.")
+        elif request is not None:
+            request.payload.append({"source": "page", "data": data, "start": 0})
 
     def _keep_input(self, count: int, source: str) -> None:
         namespace = self.namespace
@@ -218,8 +234,6 @@ class Exit:
         self._name = name
 
     def __call__(self, keepkernel: bool = False) -> None:
-        from ..kernel.request import current_request
-
         request = current_request()
         if request is None:
             raise SystemExit
