@@ -83,6 +83,7 @@ class Channels:
         self._stalled_since = 0.0
         self._left_behind = False
         self._late: list[tuple[float, list[Frame]]] = []
+        self._paths: list[str] = []
         self._held: list[Frame] | None = None
         self._context = zmq.Context()
         self._hb_context = zmq.Context()
@@ -112,6 +113,7 @@ class Channels:
         ip, port = info["ip"], int(info[f"{channel}_port"])
         if info["transport"] == "ipc":
             endpoint = f"ipc://{ip}-{port}"
+            self._paths.append(f"{ip}-{port}")
         else:
             socket.ipv6 = ":" in ip
             endpoint = f"{info['transport']}://[{ip}]:" if ":" in ip else f"{info['transport']}://{ip}:"
@@ -193,6 +195,9 @@ class Channels:
         self._thread.join()
         self._hb_context.term()  # ends the proxy, whose thread closes its socket
         self._context.term()
+        for path in self._paths:  # of ipc sockets; libzmq forgets some
+            if os.path.exists(path):
+                os.unlink(path)
 
     # -- the heartbeat's thread ------------------------------------------------------------------------
 

@@ -1,0 +1,199 @@
+"""The five sockets: brackets, several clients, subscriptions, liveness while user code runs."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import zmq
+from client import Client, KernelProcess, endpoint
+
+
+@pytest.mark.parametrize("transport", ["tcp", "ipc"])
+def test_every_channel(start: Callable[..., KernelProcess], transport: str) -> None:
+    kernel = start(transport=transport)
+    client = kernel.client()
+    assert client.execute("1").result == "1"
+    assert client.beats()
+    for channel in ("shell", "control"):
+        info = client.request("kernel_info_request", channel=channel).reply
+        assert info["protocol_version"] == "5.5" and info["implementation"] == "minikernel"
+        assert info["language_info"]["name"] == "python" and info["language_info"]["file_extension"] == ".py"
+        ports = client.request("connect_request", channel=channel).reply
+        assert {name: ports[name] for name in ports if name != "status"} == {
+            name: port for name, port in client.info.items() if name.endswith("_port")
+        }
+        assert client.request("comm_info_request", channel=channel).reply["comms"] == {}
+    client.request("shutdown_request", channel="control")
+    assert kernel.wait() == 0
+    if transport == "ipc":
+        assert not list(Path(client.info["ip"]).parent.glob("*-ipc-*")), "sockets left behind"
+
+
+def test_another_loopback_address(start: Callable[..., KernelProcess]) -> None:
+    client = start(ip="127.0.0.2").client()
+    assert client.info["ip"] == "127.0.0.2"
+    assert client.execute("1").result == "1" and client.beats()
+
+
+def test_every_subscriber_and_topic_is_welcomed(kernel: KernelProcess) -> None:
+    kernel.client()
+    kernel.client()
+    late = kernel.client(subscribe=None)
+    for topic in (b"stream", b"status", b""):
+        late.sockets["iopub"].subscribe(topic)
+        welcome = late.wait_for("iopub", lambda m: m["msg_type"] == "iopub_welcome")
+        assert welcome["content"] == {"subscription": topic.decode()} and welcome["parent_header"] == {}
+        assert welcome["idents"] == [topic]
+    late.sockets["iopub"].subscribe(b"\xff")
+    late.sockets["iopub"].unsubscribe(b"status")
+    assert late.execute("1").result == "1"
+
+
+def test_topics_choose(kernel: KernelProcess) -> None:
+    client = kernel.client()
+    reader = kernel.client(subscribe=b"stream.stdout")
+    client.execute("print('out'); import sys; print('err', file=sys.stderr); 1")
+    message = reader.receive("iopub")
+    assert message["msg_type"] == "stream" and message["content"] == {"name": "stdout", "text": "out\n"}
+
+
+def test_two_clients_at_once(kernel: KernelProcess) -> None:
+    one, two = kernel.client(), kernel.client()
+    first, second = one.start("x = 'ones'; x"), two.start("y = 'twos'; y")
+    assert one.finish(first).result == "'ones'"
+    assert two.finish(second).result == "'twos'"
+    both = one.execute("x, y")
+    assert both.result == "('ones', 'twos')"
+    seen = two.wait_for("iopub", lambda m: m["msg_type"] == "execute_input" and m["content"]["code"] == "x, y")
+    assert seen["parent_header"]["session"] == one.session.session
+
+
+def test_parent_headers_are_verbatim(shared: Client) -> None:
+    header = shared.session.msg_header("kernel_info_request")
+    header |= {"extra": [1, {"é": None}], "subshell_id": None}
+    msg = shared.session.msg("kernel_info_request", content={}, header=header)
+    shared.session.send(shared.sockets["shell"], msg)
+    run = shared.finish(header["msg_id"])
+    for message in (run.message, *run.messages):
+        assert message["parent_header"]["extra"] == [1, {"é": None}]
+
+
+def test_a_client_that_reconnects_keeps_its_identity(kernel: KernelProcess) -> None:
+    client = kernel.client()
+    for n in range(20):
+        client.sockets["shell"].close()
+        client.sockets["shell"] = client._connect("shell", zmq.DEALER)
+        assert client.execute(str(n)).result == str(n)
+
+
+BUSY = {
+    "sleep": "import time; print('go'); time.sleep(3)",
+    "loop": "import time; t = time.monotonic(); print('go', flush=True)\nwhile time.monotonic() < t + 3: pass",
+}
+
+
+@pytest.mark.parametrize("kind", BUSY)
+def test_control_and_heartbeat_live_while_a_cell_runs(kernel: KernelProcess, kind: str) -> None:
+    client = kernel.client()
+    msg_id = client.start(BUSY[kind])
+    client.output(msg_id, "go")
+    for _ in range(10):
+        assert client.beats()
+        run = client.request("kernel_info_request", channel="control")
+        assert run.status == "ok"
+    # the idle of a control request must not make a frontend show an idle kernel
+    states = [m for m in client.iopub if m["msg_type"] == "status"]
+    assert states[-1]["content"]["execution_state"] == "idle" or states[-1]["parent_header"]["msg_id"] == msg_id
+    again = client.wait_for("iopub", lambda m: m["content"].get("execution_state") == "busy" and m["parent_header"]["msg_id"] == msg_id)
+    assert again
+    client.finish_rest(msg_id)
+
+
+def test_the_heart_beats_while_the_gil_is_held(kernel: KernelProcess) -> None:
+    client = kernel.client()
+    msg_id = client.start("import ctypes; print('go', flush=True); ctypes.PyDLL(None).usleep(100); ctypes.PyDLL(None).sleep(2)")
+    began = time.monotonic()
+    for _ in range(50):
+        assert client.beats()
+    assert time.monotonic() - began < 10
+    client.finish(msg_id)
+
+
+def test_clients_that_ask_and_vanish(kernel: KernelProcess) -> None:
+    context = zmq.Context()
+    client = kernel.client()
+    for n in range(300):
+        socket = context.socket(zmq.DEALER)
+        socket.linger = 100
+        socket.connect(endpoint(client.info, "shell"))
+        client.session.send(socket, client.session.msg("kernel_info_request", content={}))
+        socket.close()
+        if n % 10 == 0:
+            assert client.request("kernel_info_request").status == "ok"
+    assert client.execute("1").result == "1"
+    context.destroy(linger=0)
+
+
+@pytest.mark.timeout(180)
+def test_every_request_is_answered_in_a_flood(kernel: KernelProcess) -> None:
+    client = kernel.client()
+    client.execute("import sys; sys.setswitchinterval(1e-6)")
+    kinds = [
+        ("execute_request", {"code": "x = 1"}), ("kernel_info_request", {}), ("is_complete_request", {"code": "1"}),
+        ("history_request", {"hist_access_type": "tail", "n": 1}), ("complete_request", {"code": "pri", "cursor_pos": 3}),
+    ]  # fmt: skip
+    shell, control = [], []
+    for n in range(3000):
+        kind, content = kinds[n % len(kinds)]
+        shell.append(client.send(kind, content))
+        if n % 3 == 0:
+            control.append(client.send("kernel_info_request", {}, "control"))
+    for channel, expected in (("shell", shell), ("control", control)):
+        answered = [client.receive(channel)["parent_header"]["msg_id"] for _ in expected]
+        assert answered == expected
+    states: dict[str, list[str]] = {}
+    while len(states) < len(shell) + len(control) + 1 or any(s[-1] != "idle" for s in states.values()):
+        message = client.receive("iopub")
+        if message["msg_type"] == "status":
+            states.setdefault(message["parent_header"]["msg_id"], []).append(message["content"]["execution_state"])
+            if len(states) == len(shell) + len(control) and all(s[-1] == "idle" for s in states.values()):
+                break
+    for msg_id in shell + control:
+        assert states[msg_id][0] == "busy" and states[msg_id][-1] == "idle" and states[msg_id].count("idle") == 1
+
+
+def test_a_slow_reader_gets_every_line(kernel: KernelProcess) -> None:
+    """More messages than a socket's high-water mark, for a subscriber that reads nothing for a while."""
+    client = kernel.client()
+    slow = kernel.client(subscribe=None)
+    slow.sockets["iopub"].rcvhwm = 1000
+    slow.sockets["iopub"].subscribe(b"stream")
+    slow.wait_for("iopub", lambda m: m["msg_type"] == "iopub_welcome")
+    msg_id = client.start("import sys\nfor n in range(5000): print(n); print(n, file=sys.stderr)")
+    time.sleep(1.0)  # the slow reader sleeps, which is the case that is tested
+    text = ""
+    while not text.endswith("4999\n"):
+        message = slow.receive("iopub")
+        if message["content"]["name"] == "stdout":
+            text += message["content"]["text"]
+    assert text == "".join(f"{n}\n" for n in range(5000))
+    client.finish(msg_id)
+
+
+def test_large_buffers_and_cells(shared: Client) -> None:
+    code = "x = '" + "y" * 5_000_000 + "'; len(x)"
+    assert shared.execute(code).result == "5000000"
+    assert len(shared.execute("'z' * 20_000_000").result or "") == 20_000_002
+
+
+def test_ports_of_the_file_are_the_ports_that_are_bound(start: Callable[..., KernelProcess]) -> None:
+    kernel = start()
+    client = kernel.client()
+    assert client.execute("import minikernel; minikernel.get_connection_info()['shell_port']").result == str(
+        client.info["shell_port"]
+    )
+    assert os.stat(kernel.connection_file).st_mode & 0o777 == 0o600
