@@ -121,9 +121,7 @@ class Client:
                 return message
             kept.append(message)
 
-    def finish(
-        self, msg_id: str, channel: str = "shell", timeout: float = TIMEOUT, reply: bool = True
-    ) -> Result:
+    def finish(self, msg_id: str, channel: str = "shell", timeout: float = TIMEOUT, reply: bool = True) -> Result:
         """Wait until the request is answered and its idle has come."""
         deadline = time.monotonic() + timeout
         answer: dict[str, Any] = {"content": {}}
@@ -137,6 +135,14 @@ class Client:
             )
         assert messages[0]["content"].get("execution_state") == "busy", messages
         return Result(answer, messages)
+
+    def finish_rest(self, msg_id: str) -> None:
+        """Wait for the end of a request some of whose messages have been taken already."""
+        self.wait_for("shell", lambda m: m["parent_header"].get("msg_id") == msg_id)
+        self.wait_for(
+            "iopub",
+            lambda m: m["parent_header"].get("msg_id") == msg_id and m["content"].get("execution_state") == "idle",
+        )
 
     def request(
         self, msg_type: str, content: Any = None, channel: str = "shell", timeout: float = TIMEOUT
@@ -182,9 +188,7 @@ class Client:
 class KernelProcess:
     """A kernel in a process of its own, as a launcher starts it."""
 
-    def __init__(
-        self, directory: Path, *arguments: str, env: dict[str, str] | None = None, **fields: Any
-    ) -> None:
+    def __init__(self, directory: Path, *arguments: str, env: dict[str, str] | None = None, **fields: Any) -> None:
         self.connection_file = directory / f"kernel-{os.urandom(4).hex()}.json"
         minikernel.write_connection_file(self.connection_file, **fields)
         self.log = self.connection_file.with_suffix(".log")

@@ -22,14 +22,19 @@ def test_asyncio_run_in_a_plain_cell(client: Client) -> None:
     assert client.execute(code).result == "5"
     assert client.execute("asyncio.run(f(6))").result == "6"
     assert client.execute("asyncio.get_event_loop().run_until_complete(f(7))").result == "7"
-    assert client.execute("loop = asyncio.new_event_loop(); r = loop.run_until_complete(f(8)); loop.close(); r").result == "8"
+    assert (
+        client.execute("loop = asyncio.new_event_loop(); r = loop.run_until_complete(f(8)); loop.close(); r").result
+        == "8"
+    )
     code = "import sys\nif sys.version_info >= (3, 11):\n    with asyncio.Runner() as r: x = r.run(f(9))\nelse: x = 9\nx"
     assert client.execute(code).result == "9"
     assert client.execute("await f(10)").result == "10"
 
 
 def test_create_task_in_a_plain_cell(client: Client) -> None:
-    client.execute("import asyncio\nasync def f():\n    await asyncio.sleep(0.05)\n    return 4\nt = asyncio.create_task(f())")
+    client.execute(
+        "import asyncio\nasync def f():\n    await asyncio.sleep(0.05)\n    return 4\nt = asyncio.create_task(f())"
+    )
     assert client.execute("await t").result == "4"
     assert client.execute("asyncio.get_running_loop() is asyncio.get_event_loop()").result == "True"
     assert client.execute("asyncio.run(f()); t2 = asyncio.create_task(f()); t2.done()").result == "False"
@@ -37,19 +42,25 @@ def test_create_task_in_a_plain_cell(client: Client) -> None:
 
 
 def test_import_and_create_task_in_one_cell(client: Client) -> None:
-    run = client.execute("import asyncio; f = asyncio.ensure_future(asyncio.sleep(0, 1)); asyncio.get_running_loop() is f.get_loop()")
+    run = client.execute(
+        "import asyncio; f = asyncio.ensure_future(asyncio.sleep(0, 1)); asyncio.get_running_loop() is f.get_loop()"
+    )
     assert run.result == "True"
     assert client.execute("await f").result == "1"
 
 
 def test_tasks_live_on_while_the_kernel_is_idle(client: Client) -> None:
-    msg_id = client.start("import asyncio\nasync def f():\n    await asyncio.sleep(0.2)\n    print('later')\nt = asyncio.create_task(f())")
+    msg_id = client.start(
+        "import asyncio\nasync def f():\n    await asyncio.sleep(0.2)\n    print('later')\nt = asyncio.create_task(f())"
+    )
     client.finish(msg_id)
     assert client.output(msg_id, "later") == "later\n"
 
 
 def test_a_task_prints_into_its_own_cell(client: Client) -> None:
-    msg_id = client.start("import asyncio\nasync def f():\n    await asyncio.sleep(0.1)\n    print('mine')\nt = asyncio.create_task(f())")
+    msg_id = client.start(
+        "import asyncio\nasync def f():\n    await asyncio.sleep(0.1)\n    print('mine')\nt = asyncio.create_task(f())"
+    )
     client.finish(msg_id)
     other = client.execute("await asyncio.sleep(0.3); print('other')")
     assert other.text() == "other\n"
@@ -68,11 +79,15 @@ def test_the_loop_survives_what_cells_do_to_it(client: Client) -> None:
     client.execute("import asyncio")
     client.execute("asyncio.get_running_loop().stop()")
     assert client.execute("await asyncio.sleep(0, 1)").result == "1"
-    client.execute("async def f():\n    asyncio.get_running_loop().stop()\n    await asyncio.sleep(0.01)\n    return 2")
+    client.execute(
+        "async def f():\n    asyncio.get_running_loop().stop()\n    await asyncio.sleep(0.01)\n    return 2"
+    )
     assert client.execute("await f()").result == "2"
     client.execute("asyncio.get_event_loop().close()")
     assert client.execute("await asyncio.sleep(0, 3)").result == "3"
-    client.execute("t = asyncio.create_task(asyncio.sleep(10)); [x.cancel() for x in asyncio.all_tasks(asyncio.get_event_loop())]")
+    client.execute(
+        "t = asyncio.create_task(asyncio.sleep(10)); [x.cancel() for x in asyncio.all_tasks(asyncio.get_event_loop())]"
+    )
     assert client.execute("await asyncio.sleep(0, 4)").result == "4"
     client.execute("async def bad(): raise SystemExit(1)\nt = asyncio.create_task(bad())")
     assert client.execute("await asyncio.sleep(0.01, 5)").status in ("ok", "error")
@@ -80,5 +95,7 @@ def test_the_loop_survives_what_cells_do_to_it(client: Client) -> None:
 
 
 def test_tornado_finds_the_same_loop(client: Client) -> None:
-    run = client.execute("import asyncio\nfrom tornado.ioloop import IOLoop\nIOLoop.current().asyncio_loop is asyncio.get_event_loop()")
+    run = client.execute(
+        "import asyncio\nfrom tornado.ioloop import IOLoop\nIOLoop.current().asyncio_loop is asyncio.get_event_loop()"
+    )
     assert run.result == "True"

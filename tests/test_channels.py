@@ -108,14 +108,18 @@ def test_control_and_heartbeat_live_while_a_cell_runs(kernel: KernelProcess, kin
     # the idle of a control request must not make a frontend show an idle kernel
     states = [m for m in client.iopub if m["msg_type"] == "status"]
     assert states[-1]["content"]["execution_state"] == "idle" or states[-1]["parent_header"]["msg_id"] == msg_id
-    again = client.wait_for("iopub", lambda m: m["content"].get("execution_state") == "busy" and m["parent_header"]["msg_id"] == msg_id)
+    again = client.wait_for(
+        "iopub", lambda m: m["content"].get("execution_state") == "busy" and m["parent_header"]["msg_id"] == msg_id
+    )
     assert again
     client.finish_rest(msg_id)
 
 
 def test_the_heart_beats_while_the_gil_is_held(kernel: KernelProcess) -> None:
     client = kernel.client()
-    msg_id = client.start("import ctypes; print('go', flush=True); ctypes.PyDLL(None).usleep(100); ctypes.PyDLL(None).sleep(2)")
+    msg_id = client.start(
+        "import ctypes; print('go', flush=True); ctypes.PyDLL(None).usleep(100); ctypes.PyDLL(None).sleep(2)"
+    )
     began = time.monotonic()
     for _ in range(50):
         assert client.beats()

@@ -123,7 +123,9 @@ def test_tracebacks_show_the_cells_lines_and_no_frame_of_the_kernel(client: Clie
     assert "Cell In[3], line 1" in text and "Cell In[1], line 2, in f" in text and "# here" in text
     text += "\n".join(client.execute("import asyncio\nasync def g(): f(0)\nawait g()").reply["traceback"])
     text += "\n".join(client.execute("class R:\n def __repr__(self): f(0)\nR()").reply["traceback"])
-    text += "\n".join(client.execute("try:\n f(0)\nexcept Exception as e:\n raise KeyError(1) from e").reply["traceback"])
+    text += "\n".join(
+        client.execute("try:\n f(0)\nexcept Exception as e:\n raise KeyError(1) from e").reply["traceback"]
+    )
     assert "minikernel" not in text, text
     assert "The above exception was the direct cause" in text
 
@@ -146,7 +148,10 @@ def test_no_color(start) -> None:  # type: ignore[no-untyped-def]
 
 
 def test_the_namespace_is_main(client: Client) -> None:
-    assert client.execute("import sys; __name__, sys.modules['__main__'].__dict__ is globals()").result == "('__main__', True)"
+    assert (
+        client.execute("import sys; __name__, sys.modules['__main__'].__dict__ is globals()").result
+        == "('__main__', True)"
+    )
     client.execute("import pickle\nclass A:\n    x = 1")
     assert client.execute("pickle.loads(pickle.dumps(A())).x").result == "1"
     client.execute("def f():\n    return 1")
@@ -159,7 +164,9 @@ def test_the_namespace_is_main(client: Client) -> None:
 
 def test_multiprocessing_by_fork(client: Client) -> None:
     client.execute("import multiprocessing\ndef square(x):\n    print('in child', flush=True)\n    return x * x")
-    run = client.execute("with multiprocessing.get_context('fork').Pool(2) as pool: r = pool.map(square, range(4))\nr")
+    run = client.execute(
+        "with multiprocessing.get_context('fork').Pool(2) as pool: r = pool.map(square, range(4))\nr"
+    )
     assert run.result == "[0, 1, 4, 9]"
     assert run.text().count("in child") == 4
 

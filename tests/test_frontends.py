@@ -164,7 +164,10 @@ def test_a_second_console(console: Any, start: Any) -> None:
 
 def test_nbclient(tmp_path: Path) -> None:
     notebook = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(code) for code in ("x = 20", "print('out')\nx + 1", "await __import__('asyncio').sleep(0, 3)")]
+        cells=[
+            nbformat.v4.new_code_cell(code)
+            for code in ("x = 20", "print('out')\nx + 1", "await __import__('asyncio').sleep(0, 3)")
+        ]
     )
     NotebookClient(notebook, kernel_name="minikernel", timeout=60).execute(cwd=str(tmp_path))
     assert notebook.cells[1].outputs[0].text == "out\n"

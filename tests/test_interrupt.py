@@ -80,7 +80,9 @@ def test_idle_interrupts_are_harmless(kernel: KernelProcess) -> None:
 
 def test_a_background_task_that_blocks_an_idle_kernel_can_be_interrupted(kernel: KernelProcess) -> None:
     client = kernel.client()
-    msg_id = client.start("import asyncio, time\nasync def f():\n    print('go'); time.sleep(30)\nt = asyncio.create_task(f())")
+    msg_id = client.start(
+        "import asyncio, time\nasync def f():\n    print('go'); time.sleep(30)\nt = asyncio.create_task(f())"
+    )
     client.finish(msg_id)
     client.output(msg_id, "go")
     kernel.interrupt()
@@ -97,7 +99,9 @@ def test_a_child_of_the_cell_is_interrupted_too(kernel: KernelProcess) -> None:
 
 def test_a_cell_may_catch_it(kernel: KernelProcess) -> None:
     client = kernel.client()
-    msg_id = client.start("import time\ntry:\n    print('go'); time.sleep(30)\nexcept KeyboardInterrupt: print('caught')")
+    msg_id = client.start(
+        "import time\ntry:\n    print('go'); time.sleep(30)\nexcept KeyboardInterrupt: print('caught')"
+    )
     client.output(msg_id, "go")
     kernel.interrupt()
     run = client.finish(msg_id)

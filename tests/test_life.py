@@ -117,7 +117,10 @@ def test_it_does_not_outlive_its_launcher(tmp_path: Path, wrapper: str) -> None:
     from client import Client
 
     client = Client(file)
-    pid = int(client.execute(f"import atexit, os; atexit.register(open({str(mark)!r}, 'w').close); os.getpid()").result or 0)
+    pid = int(
+        client.execute(f"import atexit, os; atexit.register(open({str(mark)!r}, 'w').close); os.getpid()").result
+        or 0
+    )
     try:
         launcher.kill()
         launcher.wait()

@@ -153,9 +153,7 @@ def test_jobs_of_an_executor_print_into_the_cell_that_submits_them(client: Clien
 
 
 def test_a_threads_traceback_is_shown(shared: Client) -> None:
-    run = shared.execute(
-        "import threading\ndef bad(): 1/0\nt = threading.Thread(target=bad); t.start(); t.join()"
-    )
+    run = shared.execute("import threading\ndef bad(): 1/0\nt = threading.Thread(target=bad); t.start(); t.join()")
     assert "ZeroDivisionError" in run.text("stderr")
 
 
@@ -254,15 +252,10 @@ def test_clear_output(shared: Client) -> None:
 
 
 def test_raw_bundles_and_what_json_cannot_say(shared: Client) -> None:
-    run = shared.execute(
-        "display({'application/json': {'nan': float('inf'), 'set': {1}, 1: b'x'}}, raw=True)"
-    )
+    run = shared.execute("display({'application/json': {'nan': float('inf'), 'set': {1}, 1: b'x'}}, raw=True)")
     assert bundles(run)[0]["data"]["application/json"] == {"nan": None, "set": [1], "1": "eA=="}
     assert shared.execute("display({'application/json': object()}, raw=True)").ename == "TypeError"
-    assert (
-        shared.execute("a = []; a.append(a); display({'application/json': a}, raw=True)").ename
-        == "ValueError"
-    )
+    assert shared.execute("a = []; a.append(a); display({'application/json': a}, raw=True)").ename == "ValueError"
 
 
 @pytest.mark.parametrize("code", ["None", "x = 3", "", "def f(): pass"])

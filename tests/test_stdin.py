@@ -22,9 +22,7 @@ def test_an_answer_that_names_the_question(shared: Client) -> None:
     """JupyterLab sends the question's header as the parent, jupyter_client none."""
     msg_id = ask(shared, "input()")
     question = shared.wait_for("stdin", lambda m: True)
-    shared.send(
-        "input_reply", {"value": "stale"}, "stdin", parent={**question["header"], "msg_id": "another"}
-    )
+    shared.send("input_reply", {"value": "stale"}, "stdin", parent={**question["header"], "msg_id": "another"})
     shared.send("input_reply", {"value": "right"}, "stdin", parent=question["header"])
     assert shared.finish(msg_id).result == "'right'"
 
