@@ -190,6 +190,12 @@ def test_only_so_many_results_are_kept(client: Client) -> None:
     assert client.execute("len(Out), '_1' in globals()").result == "(3, False)"
 
 
+def test_pasted_prompts_and_indentation(shared: Client) -> None:
+    assert shared.execute("    x = 1\n    if x:\n        x = 2\n    x").result == "2"
+    assert shared.execute(">>> y = 3\n>>> for _ in [1]:\n...     y = 4\n>>> y").result == "4"
+    assert shared.execute("In [1]: 5").result == "5"
+
+
 def test_future_imports_last(client: Client) -> None:
     client.execute("from __future__ import annotations")
     client.execute("def f(x: undefined): pass")

@@ -47,12 +47,12 @@ def execute_request(request: Request) -> Content:
     if store:
         worker.execution_count += 1
     count = worker.execution_count
+    request.execution_count, request.stored = count, store
     if not silent:
         request.publish("execute_input", {"code": code, "execution_count": count})
-    request.execution_count, request.stored = count, store
-    error = interpreter.execute(request)
     if store:
         kernel.history.add(count, code)
+    error = interpreter.execute(request)
     reply: Content = {
         "status": "ok",
         "execution_count": count,

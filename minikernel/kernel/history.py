@@ -40,5 +40,9 @@ class History:
         """Return the last `n` cells (all if None) that match the glob `pattern`, oldest first."""
         rows = [row for row in self._rows if fnmatchcase(row[2], pattern)]
         if unique:
-            rows = list({row[2]: row for row in reversed(rows)}.values())[::-1]
+            latest: dict[str, Row] = {}
+            for row in rows:
+                latest.pop(row[2], None)
+                latest[row[2]] = row
+            rows = list(latest.values())
         return rows if n is None else rows[-n:] if n > 0 else []

@@ -17,7 +17,6 @@ import __future__
 
 import builtins
 import os
-import re
 import sys
 from _ast import Expr, Expression, Module, PyCF_ALLOW_TOP_LEVEL_AWAIT, PyCF_ONLY_AST
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from ..kernel import interrupt, loop
 from ..kernel.request import current_request
 from . import display, imports, stdin, streams, threads
 from .cells import Cells
+from .transforms import is_question, leading_indent, leading_prompts
 
 if TYPE_CHECKING:
     from ..kernel.kernel import Kernel
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 Content = dict[str, Any]
 
-_QUESTION = re.compile(r"\?{0,2}\s*(?P<name>[^\W\d]\w*(\.[^\W\d]\w*)*)\s*\?{0,2}")
 _CO_COROUTINE = 0x80  # inspect.CO_COROUTINE
 _FUTURES = 0
 for _name in __future__.all_feature_names:
@@ -55,7 +54,7 @@ class Interpreter:
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
-        self.transforms: list[Callable[[str], str]] = []
+        self.transforms: list[Callable[[str], str]] = [leading_prompts, leading_indent]
         self.cells = Cells()
         self._flags = PyCF_ALLOW_TOP_LEVEL_AWAIT
         self._pid = os.getpid()
@@ -118,9 +117,8 @@ class Interpreter:
             streams.flush()
 
     def _run_cell(self, source: str, count: int) -> None:
-        for transform in self.transforms:
-            source = interrupt.call(transform, source)
-        question = _QUESTION.fullmatch(source.strip()) if "?" in source else None
+        source = self.transform(source)
+        question = is_question(source)
         if question is not None:
             self._page(question["name"], 1 if "??" in source else 0)
             return
@@ -153,6 +151,12 @@ class Interpreter:
         if last is not None:
             codes.append(compile(last, name, "eval", self._flags, dont_inherit=True))
         return codes, last is not None
+
+    def transform(self, source: str) -> str:
+        """Return the Python that runs for a cell's source."""
+        for transform in self.transforms:
+            source = interrupt.call(transform, source)
+        return source
 
     def _page(self, name: str, detail_level: int) -> None:
         """Answer ``name?`` with a page ("Messaging in Jupyter: Payloads")."""
@@ -216,7 +220,7 @@ class Interpreter:
         """Return the content of an is_complete_reply."""
         from . import introspect
 
-        return introspect.is_complete(code)
+        return introspect.is_complete(self.transform(code))
 
 
 @interrupt.landing

@@ -16,6 +16,8 @@ from inspect import cleandoc, getattr_static, signature
 from types import ModuleType
 from typing import Any
 
+from .transforms import is_question
+
 _CHAIN = re.compile(r"(?:[^\W\d]\w*\s*\.\s*)*(?:[^\W\d]\w*)?$")
 _IMPORT = re.compile(r"^\s*(?:import\s+(?:[\w.]+\s*,\s*)*|from\s+)([\w.]*)$")
 _FROM = re.compile(r"^\s*from\s+([\w.]+)\s+import\s+(?:\(?\s*(?:\w+\s*,\s*)*)(\w*)$")
@@ -174,7 +176,7 @@ def is_complete(code: str) -> dict[str, Any]:
     """Return the content of an is_complete_reply: does Enter run this code, or does it go on?"""
     lines = code.split("\n")
     stripped = code.strip()
-    if not stripped:
+    if not stripped or is_question(code):
         return {"status": "complete"}
     if stripped.startswith("%%"):
         return {"status": "incomplete" if lines[-1] or len(lines) == 1 else "complete", "indent": ""}
