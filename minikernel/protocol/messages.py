@@ -140,6 +140,48 @@ MESSAGES: dict[str, Spec] = {
         "control shell", "interrupt_reply", "Kernel interrupt", "Stop what runs.", "5.3",
     ),
     "interrupt_reply": _reply("control shell", "Kernel interrupt", "It has been told.", "5.3"),
+    "debug_request": _request(
+        "control", "debug_reply", "Debug request", "A request of the Debug Adapter Protocol.", "5.5",
+        seq=optional(int, 0), command=STR, arguments=optional(dict),
+    ),
+    "debug_reply": Spec(
+        "control", "kernel", None, {"command": optional(str), "success": optional(bool)},
+        "Debug request", "The response of the Debug Adapter Protocol.", "5.5",
+    ),
+    "usage_request": _request(
+        "control", "usage_reply", "(jupyter-resource-usage)", "How much of the machine is in use?",
+    ),
+    "usage_reply": Spec(
+        "control", "kernel", None, {"hostname": STR, "pid": INT, "kernel_cpu": optional(float),
+                                    "kernel_memory": optional(int), "cpu_count": INT},
+        "(jupyter-resource-usage)", "CPU in percent, memory in bytes.",
+    ),
+    "create_subshell_request": _request(
+        "control", "create_subshell_reply", "Create subshell", "Make another thread that runs code.", "5.5",
+    ),
+    "create_subshell_reply": _reply(
+        "control", "Create subshell", "Its id, for the header of requests.", "5.5", subshell_id=STR,
+    ),
+    "delete_subshell_request": _request(
+        "control", "delete_subshell_reply", "Delete subshell", "End a subshell.", "5.5", subshell_id=STR,
+    ),
+    "delete_subshell_reply": _reply("control", "Delete subshell", "It ends.", "5.5"),
+    "list_subshell_request": _request(
+        "control", "list_subshell_reply", "List subshells", "Which subshells are there?", "5.5",
+    ),
+    "list_subshell_reply": _reply(
+        "control", "List subshells", "Their ids; the main shell has none.", "5.5", subshell_id=LIST,
+    ),
+    # -- comms, both ways ------------------------------------------------------------------------------
+    "comm_open": Spec(
+        "shell iopub", "both", None,
+        {"comm_id": STR, "target_name": STR, "data": optional(dict, {}), "target_module": optional(str)},
+        "Opening a Comm", "Connect an object of the frontend with one of the kernel.",
+    ),
+    "comm_msg": Spec("shell iopub", "both", None, {"comm_id": STR, "data": optional(dict, {})},
+                     "Comm Messages", "A message between the two."),
+    "comm_close": Spec("shell iopub", "both", None, {"comm_id": STR, "data": optional(dict, {})},
+                       "Tearing Down Comms", "The end of the connection."),
     # -- iopub -----------------------------------------------------------------------------------------
     "status": _output("Kernel status", "busy before, idle after each request; starting once.",
                       execution_state=STR),
@@ -154,6 +196,8 @@ MESSAGES: dict[str, Spec] = {
     "error": _output("Execution errors", "What went wrong in a cell.",
                      ename=STR, evalue=STR, traceback=LIST),
     "clear_output": _output("Clear output", "Forget what this cell has shown.", wait=BOOL),
+    "debug_event": Spec("iopub", "kernel", None, {"event": STR, "body": optional(dict)},
+                        "Debug event", "An event of the Debug Adapter Protocol.", "5.5"),
     "iopub_welcome": _output("Welcome message", "A subscription is in force.", "5.4", subscription=STR),
     # -- stdin -----------------------------------------------------------------------------------------
     "input_request": Spec("stdin", "kernel", "input_reply", {"prompt": STR, "password": BOOL},
