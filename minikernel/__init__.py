@@ -16,12 +16,12 @@ Read the code in this order; each module's docstring says what that file alone d
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False  # as typing has it: nothing is imported while a notebook's directory is on sys.path
 if TYPE_CHECKING:
+    from typing import Any
+
     from .connect import (
         connect_qtconsole,
         find_connection_file,
@@ -64,6 +64,8 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
     value = globals()[name] = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     return value
 

@@ -60,6 +60,7 @@ _FIELDS = {
     "--hb": "hb_port",
     "--Session.key": "key",
     "--Session.signature_scheme": "signature_scheme",
+    "--HistoryManager.hist_file": "history",  # nbclient, to kernels named python3
 }
 
 
@@ -115,6 +116,7 @@ def run(fields: dict[str, str], ignored: list[str]) -> None:
     from .protocol.channels import Channels
     from .protocol.wire import Session
 
+    history = fields.pop("history", None)
     path, info, in_file = _connection(fields, connect)
     try:
         channels = Channels(info, Session(info["key"].encode(), info["signature_scheme"]))
@@ -132,9 +134,9 @@ def run(fields: dict[str, str], ignored: list[str]) -> None:
     from .kernel.life import Life
     from .python.language import PYTHON
 
-    kernel = Kernel(channels, info, PYTHON)
+    kernel = Kernel(channels, info, PYTHON, history)
     life = Life(kernel, [] if in_file is not None else [lambda: _remove(path)])
-    interrupt.install(kernel.main)
+    interrupt.install(kernel.main, channels)
     if not info["key"]:
         log.write("the connection file has no key: messages are not signed, and anybody may run code here")
     if ignored:

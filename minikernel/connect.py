@@ -351,7 +351,7 @@ def normal(info: dict[str, Any]) -> dict[str, Any]:
     for name, default in _DEFAULTS.items():
         if name in PORTS:
             try:
-                result[name] = max(0, int(result[name] or 0))
+                result[name] = max(0, int(result[name]))
             except (TypeError, ValueError):
                 raise ValueError(f"{name} is no number: {result[name]!r}") from None
             if result["transport"] == "tcp" and result[name] > 65535:

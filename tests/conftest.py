@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from client import Client, KernelProcess
+
+os.environ["MINIKERNEL_HISTORY"] = "memory"  # no kernel of a test may touch the user's file, whoever starts it
 
 
 @pytest.fixture

@@ -108,3 +108,20 @@ def test_interrupt_while_another_thread_asks(kernel: KernelProcess) -> None:
     client.request("kernel_info_request", channel="control")
     kernel.interrupt()
     assert client.finish(msg_id).ename == "KeyboardInterrupt"
+
+
+def test_pdb(kernel: KernelProcess) -> None:
+    client = kernel.client()
+    msg_id = ask(client, "def f():\n    x = 41\n    breakpoint()\n    return x\nf()")
+    for line in ("x + 1", "x = 7", "continue"):
+        assert client.answer(line)["content"]["prompt"] == "(Pdb) "
+    run = client.finish(msg_id)
+    assert "42" in run.text() and run.result == "7"
+    msg_id = ask(client, "import pdb; pdb.set_trace()")
+    client.wait_for("stdin", lambda m: True)
+    kernel.interrupt()
+    assert client.finish(msg_id).ename == "KeyboardInterrupt"
+    client.execute("1/0")
+    msg_id = ask(client, "pdb.pm()")
+    client.answer("q")
+    assert client.finish(msg_id).status == "ok"

@@ -28,8 +28,8 @@ def kernel_info_request(request: Request) -> Content:
         "language_info": kernel.language.info,
         "banner": kernel.language.banner,
         "help_links": kernel.language.help_links,
-        "supported_features": [],
-        "debugger": False,
+        "supported_features": ["kernel subshells", *(["debugger"] if kernel.debugger else [])],
+        "debugger": kernel.debugger,
     }
 
 
@@ -40,6 +40,7 @@ def execute_request(request: Request) -> Content:
     nobody would see a library's warning.  Code that is not stored shows the count of the last that was.
     """
     kernel, worker, content = request.kernel, request.worker, request.content
+    kernel.sessions.add(str(request.header.get("session")))
     code, silent = content["code"], content["silent"]
     store = not silent if content["store_history"] is None else content["store_history"] and not silent
     store = store and code != ""
@@ -47,10 +48,10 @@ def execute_request(request: Request) -> Content:
     if store:
         worker.execution_count += 1
     count = worker.execution_count
-    request.execution_count, request.stored = count, store
+    request.execution_count, request.stored = count, store and worker is kernel.main
     if not silent:
         request.publish("execute_input", {"code": code, "execution_count": count})
-    if store:
+    if request.stored:
         kernel.history.add(count, code)
     error = interpreter.execute(request)
     reply: Content = {
@@ -97,13 +98,26 @@ def history_request(request: Request) -> Content:
         rows = history.search(asked["pattern"], asked["n"], asked["unique"])
     else:
         raise BadContent(f"hist_access_type must be tail, range or search, not {kind!r}")
+    shown = [(row, row.source_raw if asked["raw"] else row.source) for row in rows]
     if not asked["output"]:
-        return {"history": [[session, line, source] for session, line, source, _ in rows]}
-    return {"history": [[session, line, [source, output]] for session, line, source, output in rows]}
+        return {"history": [[row.session, row.line, source] for row, source in shown]}
+    return {"history": [[row.session, row.line, [source, row.output]] for row, source in shown]}
 
 
 def comm_info_request(request: Request) -> Content:
-    return {"comms": {}}
+    return {"comms": request.kernel.comms.info(request.content["target_name"])}
+
+
+def comm_open(request: Request) -> None:
+    request.kernel.comms.comm_open(request)
+
+
+def comm_msg(request: Request) -> None:
+    request.kernel.comms.comm_msg(request)
+
+
+def comm_close(request: Request) -> None:
+    request.kernel.comms.comm_close(request)
 
 
 def connect_request(request: Request) -> Content:
@@ -123,6 +137,29 @@ def shutdown_request(request: Request) -> None:
     request.afterwards = request.kernel.quit
 
 
+def usage_request(request: Request) -> Content:
+    from .usage import usage
+
+    return usage()
+
+
+def debug_request(request: Request) -> Content:
+    return request.kernel.interpreter.debug(request)
+
+
+def create_subshell_request(request: Request) -> Content:
+    return {"subshell_id": request.kernel.subshells.create()}
+
+
+def delete_subshell_request(request: Request) -> Content:
+    request.kernel.subshells.delete(request.content["subshell_id"])
+    return {}
+
+
+def list_subshell_request(request: Request) -> Content:
+    return {"subshell_id": request.kernel.subshells.ids()}
+
+
 def _code_and_cursor(request: Request) -> tuple[str, int]:
     code, cursor_pos = request.content["code"], request.content["cursor_pos"]
     if cursor_pos is None:
@@ -138,13 +175,22 @@ def _table(*functions: Handler) -> dict[str, Handler]:
 
 _EVERYWHERE = (
     kernel_info_request,
+    complete_request,
+    inspect_request,
+    is_complete_request,
+    history_request,
     comm_info_request,
     connect_request,
     interrupt_request,
     shutdown_request,
 )
-SHELL: dict[str, Handler] = _table(
-    *_EVERYWHERE, execute_request, complete_request, inspect_request, is_complete_request, history_request
+SHELL: dict[str, Handler] = _table(*_EVERYWHERE, execute_request, comm_open, comm_msg, comm_close)
+#: What is answered beside user code.  An execute_request that comes on control is a worker's of shell.
+CONTROL: dict[str, Handler] = _table(
+    *_EVERYWHERE,
+    usage_request,
+    debug_request,
+    create_subshell_request,
+    delete_subshell_request,
+    list_subshell_request,
 )
-#: What may be answered beside user code.  The rest is refused by name: its place is shell.
-CONTROL: dict[str, Handler] = _table(*_EVERYWHERE)

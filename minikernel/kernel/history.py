@@ -1,48 +1,163 @@
-"""What was run, in this session: tail, range and search ("Messaging in Jupyter: History")."""
+"""What was run: tail, range and search ("Messaging in Jupyter: History").
+
+An execution puts its cell into memory, and that is all it does for history's sake.  A short-lived thread writes
+what has gathered to the file of all sessions (``history_file``) about a second later, and the kernel's end
+writes the rest.  So a cell that kills the process is in the file too, if it took its time.
+
+This file alone decides how memory and file are joined: this session's cells always come from memory, under the
+number 0, and count as newer than everything in the file, also than what other kernels run meanwhile: the arrow
+keys of a console find its own lines first.
+
+``MINIKERNEL_HISTORY`` is the path of the file, or ``memory`` for no file, or ``off`` for no history at all.
+"""
 
 from __future__ import annotations
 
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from fnmatch import fnmatchcase
+from itertools import chain, islice
+from threading import Thread
+from time import sleep
 
-#: (session, line, source, output)
-Row = tuple[int, int, str, str | None]
+from .history_file import HistoryFile, Row
+
+#: Seconds in which cells gather before they are written.
+GATHER = 1.0
+#: Seconds that the kernel's end waits for the file.
+AT_END = 0.4
+#: Beyond any session's number, within sqlite3's integers.
+_FAR = 2**62
 
 
 class History:
-    """The cells of this session, numbered by their execution counts; the running session is 0."""
+    """The cells of this session and of the earlier ones.
 
-    def __init__(self) -> None:
-        self._rows: list[Row] = []
+    Parameters
+    ----------
+    where : str, optional
+        ``off``, ``memory`` (or ``:memory:``) or a path; by default what ``MINIKERNEL_HISTORY`` says, else
+        ``minikernel/history.sqlite`` in Jupyter's data directory.
+    """
 
-    def add(self, line: int, source: str, output: str | None = None) -> None:
-        """Keep a cell."""
-        self._rows.append((0, line, source, output))
+    def __init__(self, where: str | None = None) -> None:
+        where = where or os.environ.get("MINIKERNEL_HISTORY", "")
+        self._off = where == "off"
+        self._file = None if where in ("off", "memory", ":memory:") else HistoryFile(where)
+        self._rows: dict[int, Row] = {}
+        self._unsaved: deque[int] = deque()
+        self._writer: Thread | None = None
+
+    # -- keeping: the main thread --------------------------------------------------------------------------
+
+    def add(self, line: int, source_raw: str, source: str | None = None) -> None:
+        """Keep a cell: what was typed, and the code that it means where that is something else."""
+        if not self._off:
+            self._keep(Row(0, line, source_raw if source is None else source, source_raw, None))
+
+    def add_source(self, line: int, source: str) -> None:
+        """Keep the code that a cell means."""
+        row = self._rows.get(line)
+        if row is not None and row.source != source:
+            self._keep(row._replace(source=source))
 
     def add_output(self, line: int, output: str) -> None:
         """Keep what a cell's value looked like."""
-        for index in range(len(self._rows) - 1, -1, -1):
-            if self._rows[index][1] == line:
-                self._rows[index] = (*self._rows[index][:3], output)
-                return
+        row = self._rows.get(line)
+        if row is not None:
+            self._keep(row._replace(output=output))
+
+    def _keep(self, row: Row) -> None:
+        self._rows[row.line] = row
+        if self._file is None:
+            return
+        self._unsaved.append(row.line)
+        if self._writer is None:
+            self._writer = Thread(target=self._write_soon, name="minikernel-history", daemon=True)
+            try:
+                self._writer.start()
+            except RuntimeError:  # no more threads: the next cell tries again
+                self._writer = None
+
+    # -- writing: a thread of its own ----------------------------------------------------------------------
+
+    def _write_soon(self) -> None:
+        sleep(GATHER)
+        self._writer = None  # what is added from now on is another thread's
+        self._write()
+
+    def _write(self, ended: bool = False) -> None:
+        lines = set()
+        with suppress(IndexError):
+            while True:
+                lines.add(self._unsaved.popleft())
+        if self._file is not None and (lines or ended) and not self._file.save(self._rows, lines, ended):
+            self._unsaved.extend(lines)
+
+    def end(self) -> None:
+        """Write what is not written, and that the session is over; give up after `AT_END` seconds.  Any thread."""
+        if self._file is None or not self._rows:
+            return
+        thread = Thread(target=self._write, args=[True], name="minikernel-history", daemon=True)
+        with suppress(RuntimeError):  # no more threads
+            thread.start()
+            thread.join(AT_END)
+
+    # -- asking: any thread --------------------------------------------------------------------------------
 
     def tail(self, n: int | None) -> list[Row]:
-        """Return the last `n` cells (10 if None), oldest first."""
-        n = 10 if n is None else n
-        return self._rows[-n:] if n > 0 else []
-
-    def range(self, session: int, start: int, stop: int | None) -> list[Row]:
-        """Return the cells from line `start` to before line `stop` of a session; 0 is this one."""
-        if session != 0:
-            return []
-        return [row for row in self._rows if row[1] >= start and (stop is None or row[1] < stop)]
+        """Return the last `n` cells (10 if None) of all sessions, oldest first."""
+        return self._last(10 if n is None else n, "*", unique=False)
 
     def search(self, pattern: str, n: int | None, unique: bool) -> list[Row]:
-        """Return the last `n` cells (all if None) that match the glob `pattern`, oldest first."""
-        rows = [row for row in self._rows if fnmatchcase(row[2], pattern)]
-        if unique:
-            latest: dict[str, Row] = {}
-            for row in rows:
-                latest.pop(row[2], None)
-                latest[row[2]] = row
-            rows = list(latest.values())
-        return rows if n is None else rows[-n:] if n > 0 else []
+        """Return the last `n` cells (all if None) that were typed like the glob `pattern`, oldest first.
+
+        Of equal cells only the last, if `unique`.
+        """
+        return self._last(n, pattern, unique)
+
+    def range(self, session: int, start: int, stop: int | None) -> list[Row]:
+        """Return the cells from line `start` to before line `stop` of a session.
+
+        0 is this session, -1 the one before, and a positive number is that of the file.
+        """
+
+        def between(rows: Iterable[Row]) -> list[Row]:
+            return [row for row in rows if row.line >= start and (stop is None or row.line < stop)]
+
+        number = None if self._file is None else self._file.number
+        if session in (0, number):
+            return between(list(self._rows.values()))
+        if session > 0:
+            return self._others(between, "session = ? ORDER BY line", min(session, _FAR))
+        # before anything of it is saved, this session is the next one
+        back = "session = ? + coalesce(?, (SELECT max(session) + 1 FROM sessions)) ORDER BY line"
+        return self._others(between, back, max(session, -_FAR), number)
+
+    def _last(self, n: int | None, pattern: str, unique: bool) -> list[Row]:
+        mine = list(self._rows.values())[::-1]
+        glob = pattern.replace("[^", "[!")  # sqlite3's glob to Python's
+        limit = None if n is None else max(0, min(n, sys.maxsize))
+
+        def last(others: Iterable[Row]) -> list[Row]:
+            """Read from the newest on, and no further than needed."""
+            rows = chain((row for row in mine if fnmatchcase(row.source_raw, glob)), others)
+            return list(islice(_first_of_each(rows) if unique else rows, limit))[::-1]
+
+        return self._others(last, "source_raw GLOB ? ORDER BY session DESC, line DESC", pattern)
+
+    def _others(self, use: Callable[[Iterable[Row]], list[Row]], where: str, *parameters: object) -> list[Row]:
+        """Return what `use` makes of the file's rows, or of none if they can't be had."""
+        found = None if self._file is None else self._file.read(use, where, *parameters)
+        return use(()) if found is None else found
+
+
+def _first_of_each(rows: Iterable[Row]) -> Iterator[Row]:
+    seen: set[str] = set()
+    for row in rows:
+        if row.source_raw not in seen:
+            seen.add(row.source_raw)
+            yield row

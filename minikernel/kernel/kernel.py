@@ -5,8 +5,12 @@ where the protocol knows no reply).  `Kernel.dispatch` alone completes the reque
 idle, and turns whatever goes wrong into an error reply: no client waits for ever, whatever it sent and whatever
 bug we have ("Messaging in Jupyter: Request / Reply", "Kernel status").
 
-An idle means "nothing runs" to a frontend, whichever request it closes.  So the idle of a control request is
-followed by a busy of the cell that still runs; one lock makes the two one step.
+An idle means "nothing runs" to a frontend, whichever request it closes.  So an idle is followed by a busy of the
+cell that still runs beside it, if one does; one lock makes the two one step.
+
+Who answers is decided when a request arrives: the control thread what the CONTROL table has, the subshell that
+the header names what is for it, the main thread the rest.  Some requests need no user code, and a frontend waits
+for them while the user types: those that a cell has kept waiting for `PATIENCE` are answered beside it.
 
 Next: ``python.interpreter``; the handlers are in ``handlers``.
 """
@@ -19,30 +23,42 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ..protocol import log
 from ..protocol.messages import BadContent, complete, reply_type
-from ..protocol.wire import Message
+from ..protocol.wire import Message, now
 from . import handlers, interrupt
 from .history import History
 from .request import Request
+from .subshells import Subshells, UnknownSubshellError
 from .worker import Worker
 
 if TYPE_CHECKING:
     from ..protocol.channels import Channels
     from ..python.interpreter import Interpreter
+    from .comm import CommManager
     from .stdin import Prompts
 
 Handler = Callable[[Request], Any]
+
+#: Requests that can be answered beside a cell, once they have waited for `PATIENCE` seconds.
+BESIDE = frozenset(
+    ("complete_request", "inspect_request", "is_complete_request", "history_request", "comm_info_request")
+)
+PATIENCE = 0.2
+#: Messages that reach the objects of a cell that awaits, instead of waiting for its end.
+WHILE_AWAITING = frozenset(("comm_open", "comm_msg", "comm_close"))
 
 
 class Language(NamedTuple):
     """What a kernel knows of its language before it needs the interpreter.
 
-    `info` is kernel_info's language_info; `interpreter` makes the interpreter when it is first needed.
+    `info` is kernel_info's language_info; `interpreter` makes the interpreter when it is first needed;
+    `has_debugger` tells whether its `debug` can set breakpoints here.
     """
 
     info: dict[str, Any]
     banner: str
     help_links: list[dict[str, str]]
     interpreter: Callable[[Kernel], Interpreter]
+    has_debugger: Callable[[], bool] = lambda: False
 
 
 class Kernel:
@@ -56,6 +72,8 @@ class Kernel:
         The connection file's fields.
     language : Language
         The floor above.
+    history : str, optional
+        Where earlier sessions are remembered, as `History` takes it.
 
     Attributes
     ----------
@@ -65,31 +83,49 @@ class Kernel:
         Answers what comes on shell, in the thread that calls `run`.
     """
 
-    def __init__(self, channels: Channels, info: dict[str, Any], language: Language) -> None:
+    def __init__(
+        self, channels: Channels, info: dict[str, Any], language: Language, history: str | None = None
+    ) -> None:
         self.channels = channels
         self.info = info
         self.language = language
         self.shell: dict[str, Handler] = dict(handlers.SHELL)
         self.control: dict[str, Handler] = dict(handlers.CONTROL)
-        self.history = History()
+        self.history = History(history)
         self.main = Worker(self.dispatch, runs_code=True)
         self.control_worker = Worker(self.dispatch)
+        #: Answers debug_requests: they may take as long as user code does, and control must stay live.
+        self.debug_worker = Worker(self.dispatch)
+        self.subshells = Subshells(self.dispatch)
+        #: The sessions of the frontends that have run code.
+        self.sessions: set[str] = set()
         #: Called before every output, so that what C code has written keeps its place.
         self.before_output: Callable[[], None] = lambda: None
-        #: Interrupts what runs on shell.
-        self.interrupt: Callable[[], None] = interrupt.send
         #: Called by `stop`, in the control thread.
         self.on_stop: Callable[[], None] = lambda: None
+        self._debugger: bool | None = None
         self._interpreter: Interpreter | None = None
         self._prompts: Prompts | None = None
+        self._comms: CommManager | None = None
+        self._beside: Worker | None = None
         self._status = threading.Lock()
+        self._making = threading.RLock()
 
     @property
     def interpreter(self) -> Interpreter:
         """The interpreter; made, and its modules imported, when something first needs it."""
         if self._interpreter is None:
-            self._interpreter = self.language.interpreter(self)
+            with self._making:
+                if self._interpreter is None:
+                    self._interpreter = self.language.interpreter(self)
         return self._interpreter
+
+    @property
+    def debugger(self) -> bool:
+        """Whether breakpoints can be set; looked up once, for kernel_info."""
+        if self._debugger is None:
+            self._debugger = self.language.has_debugger()
+        return self._debugger
 
     @property
     def prompts(self) -> Prompts:
@@ -100,16 +136,38 @@ class Kernel:
             self._prompts = Prompts()
         return self._prompts
 
+    @property
+    def comms(self) -> CommManager:
+        """The open comms and their targets."""
+        if self._comms is None:
+            from .comm import CommManager
+
+            self._comms = CommManager()
+        return self._comms
+
     def run(self) -> None:
         """Announce the kernel and answer requests in the calling thread until `stop`."""
         self.channels.send("iopub", "status", {"execution_state": "starting"})
         self.channels.start(self._receive)
-        threading.Thread(target=self.control_worker.run, name="minikernel-control", daemon=True).start()
+        self.control_worker.run_in_thread("minikernel-control")
+        interrupt.others = lambda: self.control_worker.put(self.interrupt_subshells)
         self.main.run()
 
     def quit(self) -> None:
         """Have the control thread stop the kernel.  Any thread, and signal handlers."""
         self.control_worker.put(self.stop)
+
+    def interrupt(self) -> None:
+        """Interrupt what runs on shell and in the subshells.  Any thread."""
+        interrupt.send()
+
+    def interrupt_subshells(self) -> None:
+        """Interrupt what runs in the subshells.  The control thread."""
+        for worker in self.subshells.workers():
+            if worker.running is not None:
+                interrupt.throw(worker)
+        if self._prompts is not None:
+            self._prompts.interrupt(self.main)
 
     def stop(self) -> None:
         """End `run`, interrupting what runs."""
@@ -124,15 +182,47 @@ class Kernel:
             if self._prompts is not None and message.msg_type == "input_reply":
                 self._prompts.answer(message)
             return
-        worker = self.control_worker if channel == "control" else self.main
-        worker.put(Request(self, worker, channel, message, self.channels.received))
+        msg_type = message.msg_type
+        if channel == "control" and msg_type == "debug_request":
+            worker = self.debug_worker
+            if not worker.started:
+                worker.run_in_thread("minikernel-debug")
+        elif channel == "control" and msg_type in self.control:
+            worker = self.control_worker
+        else:
+            worker = self.subshells.worker(message.header.get("subshell_id"), self.main) or self.control_worker
+        if msg_type == "comm_msg" and self._comms is not None:
+            worker = self._comms.awaiting(message.content) or worker
+        request = Request(self, worker, channel, message, self.channels.received)
+        if msg_type in BESIDE and worker is not self.control_worker:
+            request.claim = threading.Lock()
+            self.channels.call_later(PATIENCE, lambda: self._answer_beside(request))
+        worker.put(request, while_awaiting=msg_type in WHILE_AWAITING)
+
+    def _answer_beside(self, request: Request) -> None:
+        """Give a request that its worker has not come to yet to another thread.  The channels thread."""
+        running, claim = request.worker.running, request.claim
+        if claim is None or claim.locked():
+            return
+        if running is None or running.msg_type != "execute_request":
+            self.channels.call_later(PATIENCE, lambda: self._answer_beside(request))
+            return
+        if not request.take():
+            return
+        if self._beside is None:
+            self._beside = Worker(self.dispatch)
+            self._beside.run_in_thread("minikernel-beside")
+        request.worker = self._beside
+        self._beside.put(lambda: self.dispatch(request))
 
     def dispatch(self, request: Request) -> None:
         """Answer one request: busy, what its handler does, reply, idle.  Never raises."""
         worker = request.worker
+        before = worker.running  # a cell that awaits, while a comm's message is delivered
         request.make_current()
-        if worker is self.main:
-            interrupt.pending = False
+        request.started = now()
+        if before is None:
+            interrupt.pending.discard(worker.ident)
         with self._status:
             worker.running = request
             self._publish_status(request, "busy")
@@ -147,21 +237,27 @@ class Kernel:
             self._reply(request, error_content(error))
         with self._status:
             self._publish_status(request, "idle")
-            worker.running = None
-            busy = self.main.running
-            if busy is not None:
-                self._publish_status(busy, "busy")
+            worker.running = before
+            cell = self.main.running
+            if cell is not None:
+                self._publish_status(cell, "busy")
+        if before is not None:
+            before.make_latest()
         if request.afterwards is not None:
             request.afterwards()
         request.content = {}  # a thread may keep the request for long; it need not keep the code
         del request.message
 
     def _handle(self, request: Request) -> dict[str, Any] | None:
-        table = self.control if request.channel == "control" else self.shell
+        if request.worker is self.control_worker and request.msg_type not in self.control:
+            raise UnknownSubshellError(request.header.get("subshell_id"))
+        table = self.control if request.worker in (self.control_worker, self.debug_worker) else self.shell
         handler = table.get(request.msg_type)
         if handler is None:
-            log.complain(f"no handler for {request.msg_type!r} on {request.channel}")
-            return None
+            log.complain("no handler", f"{request.msg_type[:80]!r} on {request.channel}")
+            if reply_type(request.msg_type) is None:
+                return None
+            raise BadContent(f"{request.msg_type} is not for {request.channel}")
         request.content = complete(request.msg_type, request.content)
         if request.number <= request.worker.aborted and request.msg_type == "execute_request":
             return {"status": "aborted", "execution_count": request.worker.execution_count}
@@ -172,7 +268,7 @@ class Kernel:
 
     def _reply(self, request: Request, content: dict[str, Any]) -> None:
         msg_type = reply_type(request.msg_type) or request.msg_type.replace("_request", "_reply")
-        request.reply(msg_type, {"status": "ok", **content})
+        request.reply(msg_type, {"status": "ok", **content}, {"started": request.started})
 
     def _publish_status(self, request: Request, state: str) -> None:
         self.channels.send("iopub", "status", {"execution_state": state}, request.header_frame)

@@ -50,7 +50,7 @@ class Life:
 
     def _see_to_it(self) -> None:
         """End the process from the control thread when the main thread doesn't."""
-        timer = threading.Timer(AT_LAST, os._exit, [0])
+        timer = threading.Timer(AT_LAST, self._exit)
         timer.daemon = True
         timer.start()
         if not self._kernel.main.ended.wait(LET_GO):
@@ -60,11 +60,15 @@ class Life:
         """Run the atexit handlers, send what is queued and exit.  Does not return."""
         if not self._ending.acquire(blocking=False):
             threading.Event().wait()  # another thread is at it
+        self._kernel.history.end()
         atexit._run_exitfuncs()
         _join_threads(monotonic() + THREADS)
         kernel = self._kernel
         kernel.before_output()
         kernel.channels.close()
+        self._exit()
+
+    def _exit(self) -> None:
         for clean in self._clean_up:
             clean()
         os._exit(0)

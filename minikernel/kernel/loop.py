@@ -68,9 +68,13 @@ class Loop:
 
     def wake(self) -> None:
         """End a `wait`.  Any thread, and signal handlers."""
+        self.call(self._stop_waiting)
+
+    def call(self, function: Callable[[], object]) -> None:
+        """Have the loop call `function`, if there is a loop.  Any thread, and signal handlers."""
         if self.loop is not None:
             try:
-                self.loop.call_soon_threadsafe(self._stop_waiting)
+                self.loop.call_soon_threadsafe(function)
             except RuntimeError:
                 pass  # closed by the user's code: the thread does not sleep in it, and makes a new one
 
@@ -143,6 +147,11 @@ class Loop:
         if tasks:
             self.loop.run_until_complete(asyncio.wait(tasks, timeout=0.5))
         self.loop.close()
+
+    def forget(self) -> None:
+        """Close the loop of a thread that ends."""
+        _paused.pop(get_ident(), None)
+        self.close()
 
 
 _MISSING: Any = object()

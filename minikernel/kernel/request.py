@@ -43,20 +43,24 @@ class Request:
     header_frame : bytes
         The header as it came; the parent of every answer.
     number : int
-        How many requests had arrived on shell, with this one.
+        How many messages had arrived, with this one.
     payload : list of dict
         What goes into the execute_reply's payload.
     execution_count : int
         The number of the cell, for execute_request.
     stored : bool
         Whether the cell goes into the history, In and Out.
+    claim : Lock, optional
+        Of a request that two threads may come to: who gets it answers.
+    started : str
+        When its answering began, in ISO 8601; in the reply's metadata.
     afterwards : callable, optional
         Called by dispatch when the idle has been queued.
     """
 
     __slots__ = (
-        "afterwards", "channel", "content", "execution_count", "header", "header_frame", "idents", "kernel",
-        "message", "metadata", "msg_type", "number", "payload", "stored", "worker",
+        "afterwards", "channel", "claim", "content", "execution_count", "header", "header_frame", "idents",
+        "kernel", "message", "metadata", "msg_type", "number", "payload", "started", "stored", "worker",
     )  # fmt: skip
 
     def __init__(self, kernel: Kernel, worker: Worker, channel: str, message: Message, number: int) -> None:
@@ -74,6 +78,8 @@ class Request:
         self.payload: list[dict[str, Any]] = []
         self.execution_count = 0
         self.stored = False
+        self.started = ""
+        self.claim: threading.Lock | None = None
         self.afterwards: Callable[[], object] | None = None
 
     def reply(self, msg_type: str, content: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
@@ -103,11 +109,19 @@ class Request:
         if channels.outbox.full:
             channels.outbox.wait_for_room()
 
+    def take(self) -> bool:
+        """Claim this request; False when another thread has it."""
+        return self.claim is None or self.claim.acquire(blocking=False)
+
     def make_current(self) -> None:
         """Make this the request of this context, and the latest of all."""
+        self.make_latest()
+        _current.set(self)
+
+    def make_latest(self) -> None:
+        """Make this the request of all that has no other."""
         global _latest
         _latest = self
-        _current.set(self)
 
 
 def latest_request() -> Request | None:

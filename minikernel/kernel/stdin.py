@@ -18,6 +18,7 @@ from . import interrupt
 
 if TYPE_CHECKING:
     from .request import Request
+    from .worker import Worker
 
 
 class StdinNotImplementedError(NotImplementedError):
@@ -29,7 +30,7 @@ class Prompts:
 
     def __init__(self) -> None:
         self._one_at_a_time = Lock()
-        self._pending: tuple[str, Request, SimpleQueue[str]] | None = None
+        self._pending: tuple[str, Request, SimpleQueue[str | None]] | None = None
 
     def ask(self, request: Request, prompt: str, password: bool) -> str:
         """Ask the frontend of `request` for a line and wait for it.  An interrupt may end the wait.
@@ -44,19 +45,26 @@ class Prompts:
             interrupt.checkpoint()
         try:
             msg_id = channels.session.new_id()
-            answers: SimpleQueue[str] = SimpleQueue()
+            answers: SimpleQueue[str | None] = SimpleQueue()
             self._pending = (msg_id, request, answers)
             channels.send(
                 "stdin", "input_request", {"prompt": prompt, "password": password},
                 request.header_frame, idents=request.idents, msg_id=msg_id,
             )  # fmt: skip
             value = _wait(answers)
+            if value is None:
+                raise KeyboardInterrupt
         finally:
             self._pending = None
             self._one_at_a_time.release()
         if value == "\x04":
             raise EOFError
         return value
+
+    def interrupt(self, main: Worker) -> None:
+        """End the wait of a question whose thread no signal reaches.  Any thread."""
+        if self._pending is not None and self._pending[1].worker is not main:
+            self._pending[2].put(None)
 
     def answer(self, message: Message) -> None:
         """Take an input_reply.  The channels thread."""
@@ -70,7 +78,7 @@ class Prompts:
 
 
 @interrupt.landing
-def _wait(answers: SimpleQueue[str]) -> str:
+def _wait(answers: SimpleQueue[str | None]) -> str | None:
     if interrupt.pending:
         interrupt.checkpoint()
     return answers.get()

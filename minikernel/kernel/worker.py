@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from threading import Event
+from threading import Event, Lock, Thread, get_ident
 from typing import TYPE_CHECKING
 
+from ..protocol import log
 from .loop import Loop
 
 if TYPE_CHECKING:
@@ -47,14 +48,31 @@ class Worker:
         self.running: Request | None = None
         self.execution_count = 0
         self.aborted = 0
+        self.ident = 0
+        self.started = False
         #: Set when `run` has ended.
         self.ended = Event()
 
-    def put(self, item: Request | Callable[[], object]) -> None:
-        """Hand in a request, or something to call between two requests.  Any thread, and signal handlers."""
-        self._inbox.put(item)
-        if self.loop is not None:
-            self.loop.wake()
+    def put(self, item: Request | Callable[[], object], *, while_awaiting: bool = False) -> None:
+        """Hand in a request, or something to call between two requests.  Any thread, and signal handlers.
+
+        A request that may be answered `while_awaiting` does not wait for a cell that awaits.
+        """
+        loop = self.loop
+        if loop is not None and while_awaiting and not callable(item):
+            request = item
+            request.claim = Lock()
+            self._inbox.put(request)
+            loop.call(lambda: loop.task is not None and request.take() and self._dispatch(request))
+        else:
+            self._inbox.put(item)
+        if loop is not None:
+            loop.wake()
+
+    @property
+    def awaits(self) -> bool:
+        """Whether a cell awaits in the worker's loop."""
+        return self.loop is not None and self.loop.task is not None
 
     def stop(self) -> None:
         """End `run` before the next request.  Any thread."""
@@ -65,19 +83,42 @@ class Worker:
         self._stopped = True
         self.put(stop)
 
+    def finish(self) -> None:
+        """End `run` when all that has been handed in is answered.  Any thread."""
+
+        def stop() -> None:
+            self._stopped = True
+
+        self.put(stop)
+
     def run(self) -> None:
         """Answer requests in the calling thread, until `stop`."""
+        self.ident = get_ident()
         if self._runs_code:
             self.loop = Loop()
         while not self._stopped:
             item = self._next()
             if item is None:
                 continue
-            if callable(item):
-                item()
-            else:
-                self._dispatch(item)
+            try:
+                if callable(item):
+                    item()
+                elif item.take():
+                    self._dispatch(item)
+            except BaseException as error:  # a bug; whoever asks next is answered all the same
+                log.traceback("a worker", error)
         self.ended.set()
+
+    def run_in_thread(self, name: str) -> None:
+        """Do `run` in a thread of its own, and tidy up after it."""
+        self.started = True
+
+        def work() -> None:
+            self.run()
+            if self.loop is not None:
+                self.loop.forget()
+
+        Thread(target=work, name=name, daemon=True).start()
 
     def _next(self) -> Request | Callable[[], object] | None:
         """Return what is next: asleep on the inbox, or in the loop when there is one."""

@@ -22,7 +22,9 @@ Next: ``kernel.request``.
 from __future__ import annotations
 
 import os
+from bisect import insort
 from collections.abc import Callable
+from itertools import count
 from queue import SimpleQueue
 from signal import SIG_BLOCK, SIG_SETMASK, SIGINT, SIGTERM, pthread_sigmask
 from threading import Thread
@@ -73,7 +75,9 @@ class Channels:
         self.session = session
         self.outbox = Outbox()
         self.tracers: list[Tracer] = []
-        #: How many requests have arrived on shell.
+        #: How many subscriptions to iopub are in force.
+        self.subscriptions = 0
+        #: How many messages have arrived.
         self.received = 0
         #: Called in the channels thread about every `interval()` seconds, and never while that is infinite.
         self.tick: Callable[[], None] = lambda: None
@@ -84,6 +88,9 @@ class Channels:
         self._left_behind = False
         self._late: list[tuple[float, list[Frame]]] = []
         self._paths: list[str] = []
+        #: In order of time.
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._counter = count()
         self._held: list[Frame] | None = None
         self._context = zmq.Context()
         self._hb_context = zmq.Context()
@@ -104,16 +111,20 @@ class Channels:
         socket = context.socket(zmq.XPUB if channel == "iopub" else zmq.ROUTER)
         socket.linger = int(LINGER * 1000)
         if channel == "iopub":
-            socket.setsockopt(zmq.XPUB_VERBOSE, 1)  # or only a topic's first subscriber is welcomed
+            socket.setsockopt(zmq.XPUB_VERBOSER, 1)  # or only a topic's first subscriber is welcomed
             socket.setsockopt(zmq.XPUB_NODROP, 1)  # a full subscriber is EAGAIN, not silence
         else:
             socket.router_handover = 1  # a client that reconnects keeps its identity (ipykernel#270)
             socket.sndhwm = 0  # a ROUTER drops what is over its mark
             socket.router_mandatory = channel == "stdin"  # see _ask_late
+        if info.get("curve_secretkey"):
+            from .curve import serve
+
+            serve(socket, info)
         ip, port = info["ip"], int(info[f"{channel}_port"])
         if info["transport"] == "ipc":
             endpoint = f"ipc://{ip}-{port}"
-            self._paths.append(f"{ip}-{port}")
+            self._paths.append(os.path.abspath(f"{ip}-{port}"))
         else:
             socket.ipv6 = ":" in ip
             endpoint = f"{info['transport']}://[{ip}]:" if ":" in ip else f"{info['transport']}://{ip}:"
@@ -170,7 +181,7 @@ class Channels:
         )
 
     def catch_up(self) -> int:
-        """Read all requests that have reached the shell socket; return how many have arrived so far."""
+        """Read all that has reached the shell socket; return how many messages have arrived so far."""
         answer: SimpleQueue[int] = SimpleQueue()
 
         def read() -> None:
@@ -179,6 +190,10 @@ class Channels:
 
         self.outbox.call(read)
         return answer.get()
+
+    def call_later(self, seconds: float, function: Callable[[], None]) -> None:
+        """Call `function` in the channels thread, after some time.  The channels thread."""
+        insort(self._timers, (monotonic() + seconds, next(self._counter), function))
 
     def watch(self, fd: int, on_readable: Callable[[], None]) -> None:
         """Call `on_readable` once, in the channels thread, when the descriptor `fd` is readable."""
@@ -232,7 +247,11 @@ class Channels:
             if ticked + self.interval() <= now:
                 ticked = now
                 self.tick()
+            while self._timers and self._timers[0][0] <= now:
+                self._timers.pop(0)[2]()
             timeout = min(ticked + self.interval() - now, INFINITY if wait is None else wait)
+            if self._timers:
+                timeout = min(timeout, self._timers[0][0] - now)
             if self._late:
                 timeout = min(timeout, self._ask_late())
             events = poller.poll(None if timeout == INFINITY else int(timeout * 1000) + 1)
@@ -275,13 +294,13 @@ class Channels:
             except WireError as error:
                 log.complain(f"dropped a message on {channel}", str(error))
                 continue
-            if channel == "shell":
-                self.received += 1
+            self.received += 1
             self._receive(channel, message)
 
     def _welcome(self, event: bytes) -> None:
         """Answer a subscription (JEP 65): the subscriber knows that it will miss nothing from here on."""
         topic = event[1:]
+        self.subscriptions += 1 if event[:1] == b"\x01" else -1
         if event[:1] != b"\x01":
             return
         try:

@@ -66,43 +66,44 @@ def _output(section: str, about: str, since: str = "5.0", **fields: Field) -> Sp
 MESSAGES: dict[str, Spec] = {
     # -- shell -----------------------------------------------------------------------------------------
     "execute_request": _request(
-        "shell", "execute_reply", "Execute", "Run code.",
+        "shell control", "execute_reply", "Execute", "Run code.",
         code=STR, silent=optional(bool, False), store_history=optional(bool),
         user_expressions=optional(dict, {}), allow_stdin=optional(bool, False),
         stop_on_error=optional(bool, True),
     ),
     "execute_reply": _reply(
-        "shell", "Execute", "The code has run; `ok` replies carry the user_expressions.",
+        "shell control", "Execute", "The code has run; `ok` replies carry the user_expressions.",
         execution_count=INT, user_expressions=optional(dict), payload=optional(list),
     ),
     "inspect_request": _request(
-        "shell", "inspect_reply", "Introspection", "What is the thing at the cursor?",
+        "shell control", "inspect_reply", "Introspection", "What is the thing at the cursor?",
         code=STR, cursor_pos=optional(int), detail_level=optional(int, 0),
         omit_sections=optional(list, []),
     ),
     "inspect_reply": _reply(
-        "shell", "Introspection", "What is known of it.", found=BOOL, data=DICT, metadata=DICT,
+        "shell control", "Introspection", "What is known of it.", found=BOOL, data=DICT, metadata=DICT,
     ),
     "complete_request": _request(
-        "shell", "complete_reply", "Completion", "How could the code at the cursor go on?",
+        "shell control", "complete_reply", "Completion", "How could the code at the cursor go on?",
         code=STR, cursor_pos=optional(int),
     ),
     "complete_reply": _reply(
-        "shell", "Completion", "What may replace the text from cursor_start to cursor_end.",
+        "shell control", "Completion", "What may replace the text from cursor_start to cursor_end.",
         matches=LIST, cursor_start=INT, cursor_end=INT, metadata=DICT,
     ),
     "history_request": _request(
-        "shell", "history_reply", "History", "Earlier input, and output if wanted.",
+        "shell control", "history_reply", "History", "Earlier input, and output if wanted.",
         output=optional(bool, False), raw=optional(bool, True), hist_access_type=optional(str, "tail"),
         session=optional(int, 0), start=optional(int, 1), stop=optional(int), n=optional(int),
         pattern=optional(str, "*"), unique=optional(bool, False),
     ),
-    "history_reply": _reply("shell", "History", "Rows of (session, line, input).", history=LIST),
+    "history_reply": _reply("shell control", "History", "Rows of (session, line, input).", history=LIST),
     "is_complete_request": _request(
-        "shell", "is_complete_reply", "Code completeness", "Does Enter run this, or does it go on?", code=STR,
+        "shell control", "is_complete_reply", "Code completeness", "Does Enter run this, or does it go on?",
+        code=STR,
     ),
     "is_complete_reply": _reply(
-        "shell", "Code completeness", "complete, incomplete, invalid or unknown (in `status`).",
+        "shell control", "Code completeness", "complete, incomplete, invalid or unknown (in `status`).",
         indent=optional(str),
     ),
     "connect_request": _request(

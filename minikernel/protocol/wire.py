@@ -150,7 +150,7 @@ class Session:
             `content` or `metadata` can't be said in JSON, or a buffer is not contiguous.
         """
         msg_id = msg_id or self.new_id()
-        header = f'{{"msg_id":"{msg_id}","msg_type":{quote(msg_type)},"date":"{_now()}{self._tail}'
+        header = f'{{"msg_id":"{msg_id}","msg_type":{quote(msg_type)},"date":"{now()}{self._tail}'
         four = (header.encode(), parent, dumps(metadata) if metadata else EMPTY, dumps(content))
         return [*idents, DELIMITER, self.sign(four), *four, *map(_flat, buffers)]
 
@@ -225,9 +225,7 @@ def dumps(value: Any) -> bytes:
     """
     try:
         return _encode(value).encode()
-    except UnicodeEncodeError:
-        return _encode_ascii(value).encode()
-    except (TypeError, ValueError, RecursionError):
+    except (TypeError, ValueError, RecursionError):  # a lone surrogate is a ValueError, too
         pass
     try:
         return _encode_ascii(_plain(value)).encode()
@@ -246,9 +244,10 @@ def _flat(buffer: Any) -> memoryview:
         return memoryview(view.tobytes("A"))
 
 
-def _now() -> str:
-    now = time.time()
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{int(now % 1 * 1e6):06}Z"
+def now() -> str:
+    """Return the time of now in UTC, as headers have it (ISO 8601)."""
+    seconds = time.time()
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{int(seconds % 1 * 1e6):06}Z"
 
 
 def _refuse_constant(name: str) -> Any:

@@ -3,43 +3,78 @@
 Tracebacks, pdb, `inspect.getsource` and doctest look sources up in linecache.  An entry without a time stamp
 stays there, so a function keeps the source of the cell that defined it.  linecache is filled when something
 imports it, and not before.
+
+A cell is ``<cell N>`` to Python and ``Cell In[N]`` to its user.  A debugger knows cells by their content, because
+a frontend sets breakpoints in cells that have not run yet.  So while there is one (`file_name` is set), a cell
+whose source has run before has the name that it had, and a new one the name that the debugger gives it.
 """
 
 from __future__ import annotations
 
-import re
 import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class _Cell(NamedTuple):
+    number: int
+    source: str
 
 
 class Cells:
-    """File names and sources of what has run."""
+    """File names and sources of what has run.
+
+    Attributes
+    ----------
+    file_name : callable or None
+        Takes the code of a cell as its user has typed it, and returns the file name that a debugger looks for.
+    names : dict of str
+        By what has been typed, the file name of the cell that was last typed so.
+    """
 
     def __init__(self) -> None:
-        self._sources: dict[str, str] = {}
+        self.file_name: Callable[[str], str] | None = None
+        self._cells: dict[str, _Cell] = {}
+        self.names: dict[str, str] = {}
         self._count = 0
         self._again = 0
 
-    def add(self, source: str, count: int) -> str:
-        """Keep a source; return its file name, which is no other cell's."""
+    def add(self, source: str, count: int, typed: str | None = None) -> str:
+        """Keep a source; return the file name for its code.
+
+        Parameters
+        ----------
+        source : str
+            What is compiled.
+        count : int
+            The number of the cell.
+        typed : str, optional
+            What the user has typed, where a transform has changed it.
+        """
         self._again = self._again + 1 if count == self._count else 0
         self._count = count
-        name = f"<cell {count}.{self._again}>" if self._again else f"<cell {count}>"
-        self._sources[name] = source
+        typed = source if typed is None else typed
+        if self.file_name is not None:
+            name = self.names.get(typed) or self.file_name(typed)
+        else:
+            name = f"<cell {count}.{self._again}>" if self._again else f"<cell {count}>"
+        self.names[typed] = name
+        self._cells[name] = _Cell(count, source)
         if "linecache" in sys.modules:
             self._put(name, source)
         return name
 
     def __contains__(self, name: str) -> bool:
-        return name in self._sources
+        return name in self._cells
 
     def label(self, name: str) -> str:
         """Return what a user sees instead of the file name."""
-        return re.sub(r"<cell (\d+).*>", r"Cell In[\1]", name)
+        return f"Cell In[{self._cells[name].number}]"
 
     def fill_linecache(self) -> None:
         """linecache has been imported: tell it of all cells so far."""
-        for name, source in self._sources.items():
-            self._put(name, source)
+        for name, cell in self._cells.items():
+            self._put(name, cell.source)
 
     @staticmethod
     def _put(name: str, source: str) -> None:

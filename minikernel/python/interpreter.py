@@ -25,15 +25,21 @@ from typing import TYPE_CHECKING, Any
 
 from ..kernel import interrupt, loop
 from ..kernel.request import current_request
-from . import display, imports, stdin, streams, threads
+from . import comms, display, imports, stdin, streams, threads
 from .cells import Cells
 from .transforms import is_question, leading_indent, leading_prompts
 
 if TYPE_CHECKING:
     from ..kernel.kernel import Kernel
     from ..kernel.request import Request
+    from .debugger import Debugger
 
 Content = dict[str, Any]
+
+#: For programs that cells start: there is no terminal to page on, and frontends show colours.
+_ENVIRONMENT = {"PAGER": "cat", "GIT_PAGER": "cat", "CLICOLOR": "1"}
+if not os.environ.get("NO_COLOR"):
+    _ENVIRONMENT |= {"CLICOLOR_FORCE": "1", "FORCE_COLOR": "1"}
 
 _CO_COROUTINE = 0x80  # inspect.CO_COROUTINE
 _FUTURES = 0
@@ -59,6 +65,7 @@ class Interpreter:
         self._flags = PyCF_ALLOW_TOP_LEVEL_AWAIT
         self._pid = os.getpid()
         self._last_input = ""
+        self._debugger: Debugger | None = None
         self.namespace = self._make_main()
         self._hook = display.DisplayHook(self.namespace)
         sys.displayhook = self._hook
@@ -67,6 +74,7 @@ class Interpreter:
         threads.install()
         imports.when_imported("asyncio", loop.asyncio_imported)
         imports.when_imported("linecache", self.cells.fill_linecache)
+        imports.when_imported("comm", lambda: comms.take_over(kernel))
 
     def _make_main(self) -> dict[str, Any]:
         main = ModuleType("__main__")
@@ -75,12 +83,16 @@ class Interpreter:
         sys.modules["__main__"] = main
         if "" not in sys.path:
             sys.path.insert(0, "")
+        del sys.argv[1:]  # a library that reads them would take the kernel's options for its own
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         namespace = vars(main)
         history: list[str] = [""]
         outputs: dict[int, Any] = {}
         namespace.update(
-            __builtins__=builtins, In=history, Out=outputs, _ih=history, _oh=outputs, _dh=[os.getcwd()],
+            __builtins__=builtins, In=history, Out=outputs, _ih=history, _oh=outputs, _dh=[_working_directory()],
             _="", __="", ___="", _i="", _ii="", _iii="",
+            __session__=os.environ.get("JPY_SESSION_NAME", ""),
             display=display.display, exit=Exit("exit"), quit=Exit("quit"),
         )  # fmt: skip
         return namespace
@@ -100,11 +112,13 @@ class Interpreter:
         try:
             if request.stored:
                 self._keep_input(request.execution_count, source)
-            self._run_cell(source, request.execution_count)
+            self._run_cell(request, source)
         except BaseException as raised:  # the user's, whatever it is
             error = raised
         if os.getpid() != self._pid:
             self._end_of_child()
+        if self._debugger is not None:
+            self._debugger.cell_ended()
         self._restore()
         if error is None:
             streams.flush()
@@ -116,15 +130,17 @@ class Interpreter:
         finally:
             streams.flush()
 
-    def _run_cell(self, source: str, count: int) -> None:
-        source = self.transform(source)
+    def _run_cell(self, request: Request, source: str) -> None:
+        typed, source = source, self.transform(source)
+        if request.stored:
+            self.kernel.history.add_source(request.execution_count, source)
         question = is_question(source)
         if question is not None:
             self._page(question["name"], 1 if "??" in source else 0)
             return
-        name = self.cells.add(source, count)
+        name = self.cells.add(source, request.execution_count, typed)
         codes, shows_value = self._compile(source, name)
-        event_loop = self.kernel.main.loop
+        event_loop = request.worker.loop
         if event_loop is not None and event_loop.needed:
             event_loop.ready()
         value = None
@@ -186,6 +202,12 @@ class Interpreter:
         sys.stdout.flush()
         os._exit(0)
 
+    def show_error(self, error: BaseException) -> None:
+        """Print the traceback of what a callback has raised."""
+        from . import tracebacks
+
+        print("\n".join(tracebacks.describe(error, self.cells)["traceback"]), file=sys.stderr)
+
     def evaluate(self, expressions: dict[str, Any]) -> dict[str, Content]:
         """Return what user_expressions are, each ok with a mime bundle or an error."""
         results: dict[str, Content] = {}
@@ -202,25 +224,35 @@ class Interpreter:
                 results[name] = {"status": "error", **tracebacks.describe(error, self.cells)}
         return results
 
+    # -- debug -----------------------------------------------------------------------------------------
+
+    def debug(self, request: Request) -> Content:
+        """Return the response to a request of the Debug Adapter Protocol.  The thread of the debug_requests."""
+        if self._debugger is None:
+            from .debugger import Debugger
+
+            self._debugger = Debugger(self)
+        return self._debugger.answer(request)
+
     # -- help ------------------------------------------------------------------------------------------
 
     def complete(self, code: str, cursor_pos: int) -> Content:
         """Return the content of a complete_reply; `cursor_pos` counts code points."""
-        from . import introspect
+        from . import completion
 
-        return introspect.complete(code, cursor_pos, self.namespace)
+        return completion.complete(code, cursor_pos, self.namespace)
 
     def inspect(self, code: str, cursor_pos: int, detail_level: int) -> dict[str, str]:
         """Return what is known of the thing at the cursor as a mime bundle; empty when nothing is."""
-        from . import introspect
+        from . import inspection
 
-        return introspect.inspect(code, cursor_pos, detail_level, self.namespace)
+        return inspection.inspect(code, cursor_pos, detail_level, self.namespace)
 
     def is_complete(self, code: str) -> Content:
         """Return the content of an is_complete_reply."""
-        from . import introspect
+        from .is_complete import is_complete
 
-        return introspect.is_complete(self.transform(code))
+        return is_complete(self.transform(code))
 
 
 @interrupt.landing
@@ -232,24 +264,34 @@ def run(code: CodeType, namespace: dict[str, Any]) -> Any:
 
 
 class Exit:
-    """``exit`` and ``quit``: ask the frontend to end, and the kernel with it."""
+    """``exit`` and ``quit``: ask the frontend to end, and the kernel with it unless others use it too."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def __call__(self, keepkernel: bool = False) -> None:
+    def __call__(self, keepkernel: bool | None = None) -> None:
         request = current_request()
         if request is None:
             raise SystemExit
-        request.payload.append({"source": "ask_exit", "keepkernel": bool(keepkernel)})
+        kernel = request.kernel
+        if keepkernel is None:
+            keepkernel = len(kernel.sessions) > 1 and kernel.channels.subscriptions > 1
+        request.payload.append({"source": "ask_exit", "keepkernel": keepkernel})
         if not keepkernel:
-            request.afterwards = request.kernel.quit
+            request.afterwards = kernel.quit
 
     def __repr__(self) -> str:
         return f"{self._name}()"
 
     def _ipython_display_(self) -> None:
         self()
+
+
+def _working_directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""  # it has been removed
 
 
 def _ends_with_semicolon(source: str, node: Expr) -> bool:

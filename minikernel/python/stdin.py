@@ -82,6 +82,19 @@ def install(kernel: Kernel) -> None:
     builtins.input = input
     sys.stdin = io.TextIOWrapper(io.BufferedReader(_Lines()), encoding="utf-8", errors="surrogateescape")
     imports.when_imported("getpass", _patch_getpass)
+    imports.when_imported("pdb", _patch_pdb)
+
+
+def _patch_pdb() -> None:
+    """Let an interrupt at pdb's prompt end the cell, as it ends everything else; pdb itself would ask again."""
+    pdb = sys.modules["pdb"].Pdb
+
+    def cmdloop(self: Any) -> None:
+        self.allow_kbdint = True
+        self.cmdloop()
+        self.allow_kbdint = False
+
+    pdb._cmdloop = cmdloop
 
 
 def _patch_getpass() -> None:

@@ -40,6 +40,8 @@ def describe(error: BaseException, cells: Cells) -> dict[str, Any]:
 def users_part(tb: TracebackType | None, cells: Cells) -> TracebackType | None:
     """Return the traceback from its first frame of a cell on; without one, from the first that is not ours."""
     step = tb
+    if "pydevd" in sys.modules:
+        _end_at_debugger(tb)
     while step is not None:
         if step.tb_frame.f_code.co_filename in cells:
             return step
@@ -47,6 +49,15 @@ def users_part(tb: TracebackType | None, cells: Cells) -> TracebackType | None:
     while tb is not None and _is_ours(tb.tb_frame.f_code.co_filename):
         tb = tb.tb_next
     return tb
+
+
+def _end_at_debugger(tb: TracebackType | None) -> None:
+    """Cut off the frames of pydevd, where the interrupt of a stopped cell lands."""
+    while tb is not None:
+        below = tb.tb_next
+        if below is not None and str(below.tb_frame.f_globals.get("__name__")).startswith(("pydevd", "_pydevd")):
+            tb.tb_next = None
+        tb = tb.tb_next
 
 
 def _is_ours(filename: str) -> bool:

@@ -1,0 +1,58 @@
+"""Subshells (JEP 91): more threads that run code, each with an inbox, a count and an abort of its own.
+
+A subshell shares the main shell's namespace, and so sees its variables.  Its cells are not in ``In`` and
+``Out``, which are numbered by the main shell's counts.  An interrupt reaches it between two bytecodes, at an
+``await`` and at ``input``; a system call it sits out, since only the main thread is woken by signals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..protocol.messages import BadContent
+from .request import Request
+from .worker import Worker
+
+
+class UnknownSubshellError(BadContent):
+    """A request names a subshell that is not there (any more)."""
+
+    def __init__(self, subshell_id: object) -> None:
+        super().__init__(f"Unknown subshell_id {subshell_id!r}")
+
+
+class Subshells:
+    """The subshells of a kernel, by id.  Any thread."""
+
+    def __init__(self, dispatch: Callable[[Request], None]) -> None:
+        self._dispatch = dispatch
+        self._workers: dict[str, Worker] = {}
+
+    def worker(self, subshell_id: Any, main: Worker) -> Worker | None:
+        """Return who answers a request for `subshell_id`: `main` when there is no id, None when it is unknown."""
+        return main if subshell_id is None else self._workers.get(str(subshell_id))
+
+    def workers(self) -> list[Worker]:
+        """Return all subshells' workers."""
+        return list(self._workers.values())
+
+    def ids(self) -> list[str]:
+        """Return all ids, oldest first."""
+        return list(self._workers)
+
+    def create(self) -> str:
+        """Start a subshell; return its id."""
+        from uuid import uuid4
+
+        subshell_id = str(uuid4())
+        worker = self._workers[subshell_id] = Worker(self._dispatch, runs_code=True)
+        worker.run_in_thread(f"subshell-{subshell_id[:8]}")
+        return subshell_id
+
+    def delete(self, subshell_id: str) -> None:
+        """End a subshell when it has answered what it was sent."""
+        worker = self._workers.pop(subshell_id, None)
+        if worker is None:
+            raise UnknownSubshellError(subshell_id)
+        worker.finish()

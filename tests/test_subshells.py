@@ -1,0 +1,146 @@
+"""Subshells (JEP 91), and what is answered beside a cell that runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from client import Client, KernelProcess
+
+
+def create(client: Client) -> str:
+    return client.request("create_subshell_request", channel="control").reply["subshell_id"]
+
+
+def start(client: Client, code: str, subshell: str | None, **options: Any) -> str:
+    msg = client.session.msg("execute_request", content={"code": code, **options})
+    msg["header"]["subshell_id"] = subshell
+    client.session.send(client.sockets["shell"], msg)
+    return msg["header"]["msg_id"]
+
+
+def test_create_list_and_delete(client: Client) -> None:
+    assert "kernel subshells" in client.request("kernel_info_request").reply["supported_features"]
+    one, two = create(client), create(client)
+    assert client.request("list_subshell_request", channel="control").reply["subshell_id"] == [one, two]
+    assert client.request("delete_subshell_request", {"subshell_id": one}, "control").status == "ok"
+    assert client.request("list_subshell_request", channel="control").reply["subshell_id"] == [two]
+    run = client.request("delete_subshell_request", {"subshell_id": one}, "control")
+    assert run.reply["ename"] == "UnknownSubshellError" and run.reply["traceback"]
+    run = client.finish(start(client, "1", "no such subshell"))
+    assert run.ename == "UnknownSubshellError"
+
+
+def test_it_runs_beside_the_main_shell(client: Client) -> None:
+    subshell = create(client)
+    client.execute("import threading; x = 5; go = threading.Event()")
+    main = client.start("print('main'); go.wait(); 'main done'")
+    client.output(main, "main")
+    run = client.finish(start(client, "print(x); y = 6; go.set(); 'sub'", subshell))
+    assert run.result == "'sub'" and run.text() == "5\n"
+    assert run.message["parent_header"]["subshell_id"] == subshell
+    client.finish_rest(main)
+    assert client.execute("y").result == "6"
+
+
+def test_its_own_count_queue_and_abort(client: Client) -> None:
+    subshell = create(client)
+    client.execute("import time")
+    bad = start(client, "time.sleep(0.3); 1/0", subshell)
+    queued = [start(client, str(n), subshell) for n in range(3)]
+    mine = client.start("'main runs on'")
+    assert client.finish(mine).result == "'main runs on'"
+    assert client.finish(bad).ename == "ZeroDivisionError"
+    assert [client.finish(msg_id).status for msg_id in queued] == ["aborted"] * 3
+    run = client.finish(start(client, "1", subshell))
+    assert run.reply["execution_count"] == 2
+    assert client.execute("2").reply["execution_count"] == 3
+
+
+def test_input_await_and_asyncio_in_a_subshell(client: Client) -> None:
+    subshell = create(client)
+    msg_id = start(client, "input('sub? ')", subshell, allow_stdin=True)
+    assert client.answer("yes")["parent_header"]["msg_id"] == msg_id
+    assert client.finish(msg_id).result == "'yes'"
+    assert client.finish(start(client, "import asyncio\nawait asyncio.sleep(0.01, 3)", subshell)).result == "3"
+    assert client.finish(start(client, "asyncio.run(asyncio.sleep(0.01, 4))", subshell)).result == "4"
+    assert client.finish(start(client, "t = asyncio.create_task(asyncio.sleep(0, 5))", subshell)).status == "ok"
+    assert client.finish(start(client, "await t", subshell)).result == "5"
+    assert client.execute("await asyncio.sleep(0, 6)").result == "6"
+
+
+@pytest.mark.parametrize("code", [
+    "print('go')\nwhile True: pass",
+    "print('go')\nwhile True: print(end='')",
+    "import asyncio; print('go'); await asyncio.sleep(30)",
+    "print('go'); input()",
+])  # fmt: skip
+@pytest.mark.parametrize("how", ["signal", "message"])
+def test_an_interrupt_reaches_it(kernel: KernelProcess, code: str, how: str) -> None:
+    client = kernel.client()
+    subshell = create(client)
+    msg_id = start(client, code, subshell, allow_stdin=True)
+    client.output(msg_id, "go")
+    if "input" in code:
+        client.wait_for("stdin", lambda m: True)
+    if how == "signal":
+        kernel.interrupt()
+    else:
+        client.request("interrupt_request", channel="control")
+    assert client.finish(msg_id).ename == "KeyboardInterrupt"
+    assert client.finish(start(client, "1", subshell)).result == "1"
+
+
+def test_deleting_answers_what_was_sent(client: Client) -> None:
+    subshell = create(client)
+    client.execute("import time")
+    runs = [start(client, f"time.sleep(0.1); {n}", subshell) for n in range(3)]
+    client.request("is_complete_request", {"code": ""})
+    assert client.request("delete_subshell_request", {"subshell_id": subshell}, "control").status == "ok"
+    results = [client.finish(msg_id) for msg_id in runs]
+    assert all(run.status == "ok" or run.ename == "UnknownSubshellError" for run in results)
+    assert results[0].status == "ok"
+    threads = client.execute(
+        "import threading; [t.name for t in threading.enumerate() if t.name.startswith('subshell')]"
+    )
+    assert threads.status == "ok", threads.reply
+
+
+BESIDE = [
+    ("complete_request", {"code": "my_na", "cursor_pos": 5}),
+    ("inspect_request", {"code": "my_name", "cursor_pos": 3}),
+    ("is_complete_request", {"code": "1"}),
+    ("history_request", {"hist_access_type": "tail", "n": 1}),
+    ("comm_info_request", {}),
+]
+
+
+@pytest.mark.parametrize("code", ["time.sleep(30)", "while True: pass"])
+def test_a_busy_kernel_answers(kernel: KernelProcess, code: str) -> None:
+    client = kernel.client()
+    client.execute("import time; my_name = 1")
+    msg_id = client.start("print('go')\n" + code)
+    client.output(msg_id, "go")
+    for msg_type, content in BESIDE:
+        run = client.request(msg_type, content)
+        assert run.status in ("ok", "complete"), msg_type
+    busy = [
+        m["parent_header"]["msg_id"]
+        for m in client.iopub
+        if m["msg_type"] == "status" and m["content"]["execution_state"] == "busy"
+    ]
+    assert busy.count(msg_id) > 1, "the frontend must go on showing a busy kernel"
+    info = client.send("kernel_info_request")
+    kernel.interrupt()
+    client.finish_rest(msg_id)
+    assert client.finish(info).status == "ok"
+    states = [m["content"]["execution_state"] for m in client.iopub if m["msg_type"] == "status"]
+    assert states[-1] == "idle"
+
+
+def test_quick_requests_keep_their_place(client: Client) -> None:
+    for n in range(50):
+        cell = client.start(f"name_{n} = 1")
+        asked = client.send("complete_request", {"code": f"name_{n}", "cursor_pos": len(f"name_{n}")})
+        client.finish(cell)
+        assert f"name_{n}" in client.finish(asked).reply["matches"]
