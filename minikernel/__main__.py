@@ -136,7 +136,7 @@ def run(fields: dict[str, str], ignored: list[str]) -> None:
 
     kernel = Kernel(channels, info, PYTHON, history)
     life = Life(kernel, [] if in_file is not None else [lambda: _remove(path)])
-    interrupt.install(kernel.main, channels)
+    interrupt.install(kernel.main, channels, kernel.quit)
     if not info["key"]:
         log.write("the connection file has no key: messages are not signed, and anybody may run code here")
     if ignored:

@@ -237,6 +237,18 @@ class KernelProcess:
         assert "Traceback" not in self.stderr(), self.stderr()
 
 
+def alive(pid: int) -> bool:
+    """Tell whether a process is there, and is no zombie."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    if not os.path.exists(f"/proc/{pid}"):
+        return sys.platform != "linux"
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0] != "Z"
+
+
 def endpoint(info: dict[str, Any], channel: str) -> str:
     port = info[f"{channel}_port"]
     return f"ipc://{info['ip']}-{port}" if info["transport"] == "ipc" else f"tcp://{info['ip']}:{port}"

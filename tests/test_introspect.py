@@ -267,6 +267,8 @@ COMPLETED = [
     # what is hardly code
     ("(" * 3000 + "nothing_at_all.x", []),
     (")]}.x", []),
+    ("from os import " + "a,    " * 2000 + "@nothing_at_all", []),
+    ("import " + "a,    " * 2000 + "@nothing_at_all", []),
     ("\x00.x", []),
 ]
 

@@ -11,18 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from client import KernelProcess
+from client import KernelProcess, alive
 
 import minikernel
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    with open(f"/proc/{pid}/stat") as file:
-        return file.read().rpartition(")")[2].split()[0] != "Z"
 
 
 def until(condition: Callable[[], bool], timeout: float = 15) -> bool:

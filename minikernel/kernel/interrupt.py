@@ -13,7 +13,7 @@ frame of the kernel decides:
 * the frame that runs the event loop: raise where a callback's code is on top; else, when a cell awaits, cancel
   its task; else the kernel is idle and there is nothing to interrupt;
 * any other frame of the kernel: remember it, and raise at the next `checkpoint`, which is on the way back to the
-  user's code; when no user code is about to go on, forget it.
+  user's code, or when a look a moment later finds a better frame; when nothing runs, forget it.
 
 So a kernel function is never torn, except where it says with `@landing` that it is prepared.  An
 interrupt_request sends the process the same signal, to the whole process group when the kernel leads one, as a
@@ -38,19 +38,22 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: A signal whose handler does nothing: it only wakes.
+#: A signal that says: look again.
 NUDGE = signal.SIGURG
+#: Seconds until a signal is looked after.
+AFTER = 0.02
 #: The threads whose interrupt waits for their next checkpoint.
 pending: set[int] = set()
 #: Called when a SIGINT has come, to interrupt what runs in other threads; must be safe in a signal handler.
 others: Callable[[], object] | None = None
-#: Asked first: true when a debugger holds the thread at this frame, and sees to the interrupt itself.
+#: Asked first: true while a debugger is at work on top of the user's frame, and must not be torn.
 held: Callable[[FrameType | None], bool] | None = None
 
 _package = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _landings: set[CodeType] = {Loop.main.__code__}
 _loops = {Loop.wait.__code__, Loop.run.__code__}
 _worker: Worker | None = None
+_wakeup_fd = -1
 
 
 def landing(function: F) -> F:
@@ -67,6 +70,16 @@ def call(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     return function(*args, **kwargs)
 
 
+def is_ours(frame: FrameType) -> bool:
+    """Tell whether a frame is one of this package's."""
+    return frame.f_code.co_filename.startswith(_package)
+
+
+def is_landing(frame: FrameType) -> bool:
+    """Tell whether a frame calls user code or waits for the user."""
+    return frame.f_code in _landings
+
+
 def checkpoint() -> None:
     """Raise the KeyboardInterrupt that waits for this thread, if one does."""
     ident = threading.get_ident()
@@ -75,37 +88,60 @@ def checkpoint() -> None:
         raise KeyboardInterrupt
 
 
-def install(worker: Worker, channels: Channels) -> None:
-    """Handle SIGINT for `worker`, which runs in the main thread.
+def install(worker: Worker, channels: Channels, terminate: Callable[[], object]) -> None:
+    """Handle SIGINT for `worker`, which runs in the main thread, and call `terminate` on SIGTERM.
 
     Always our own handler: a frontend that was started in the background hands SIGINT down ignored.
+
+    Python's handlers run when the main thread gets to them.  A signal that comes a moment before a blocking
+    call, or goes to another thread, does not end that call.  So the channels thread hears of every signal,
+    too, and nudges the main thread a moment later, until no interrupt is pending any more.
     """
-    global _worker
+    global _worker, _wakeup_fd
     _worker = worker
     signal.signal(signal.SIGINT, on_sigint)
-    signal.signal(NUDGE, lambda signum, frame: None)
-    arrivals, fd = os.pipe()
+    signal.signal(NUDGE, _on_nudge)
+    signal.signal(signal.SIGTERM, lambda signum, frame: terminate())
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    arrivals, _wakeup_fd = os.pipe()
     os.set_blocking(arrivals, False)
-    os.set_blocking(fd, False)
-    signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
+    os.set_blocking(_wakeup_fd, False)
+    signal.set_wakeup_fd(_wakeup_fd, warn_on_full_buffer=False)
 
     def arrived() -> None:
-        if set(os.read(arrivals, 256)) - {NUDGE}:
-            channels.call_later(0.02, nudge)
+        signals = set(os.read(arrivals, 256))
+        if signal.SIGTERM in signals and signal.getsignal(signal.SIGTERM) is on_sigterm:
+            terminate()
+        if signals - {NUDGE}:
+            channels.call_later(AFTER, nudge)
         channels.watch(arrivals, arrived)
 
+    def nudge() -> None:
+        main = threading.main_thread().ident
+        assert main is not None
+        signal.pthread_kill(main, NUDGE)
+        if worker.ident in pending:
+            channels.call_later(AFTER, nudge)
+
     channels.watch(arrivals, arrived)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_in_child)
 
 
-def nudge() -> None:
-    """Have the main thread run the handlers of the signals that it has got.
+def restore() -> None:
+    """Take back what a cell may have given away: SIGINT, and the word of signals.  The main thread."""
+    if signal.getsignal(signal.SIGINT) is not on_sigint:
+        signal.signal(signal.SIGINT, on_sigint)
+    before = signal.set_wakeup_fd(_wakeup_fd, warn_on_full_buffer=False)
+    if before not in (_wakeup_fd, -1):
+        signal.set_wakeup_fd(before)  # of an event loop that handles signals itself
 
-    A signal that comes a moment before a blocking call finds Python between looking for signals and sleeping.
-    Another one, which means nothing, ends the sleep.
-    """
-    main = threading.main_thread().ident
-    assert main is not None
-    signal.pthread_kill(main, NUDGE)
+
+def _in_child() -> None:
+    """Let signals mean in a forked child what they mean in any process."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def send() -> None:
@@ -126,13 +162,14 @@ def throw(worker: Worker) -> None:
     """
     loop = worker.loop
     frame = sys._current_frames().get(worker.ident)
-    while frame is not None and not frame.f_code.co_filename.startswith(_package):
+    too_early = held is not None and held(frame)
+    while frame is not None and not is_ours(frame):
         frame = frame.f_back
     if frame is None or worker.running is None:
         pending.discard(worker.ident)
     elif frame.f_code in _loops and loop is not None:
         loop.cancel()
-    elif frame.f_code in _landings:
+    elif is_landing(frame) and not too_early:
         import ctypes
 
         pending.discard(worker.ident)
@@ -153,15 +190,29 @@ def _throw_again(worker: Worker) -> None:
 def on_sigint(signum: int, frame: FrameType | None) -> None:
     """Decide where the interrupt lands (see the module's docstring)."""
     assert _worker is not None
+    if held is not None and held(frame):
+        signal.raise_signal(signal.SIGINT)  # comes again a few bytecodes later
+        return
     if others is not None:
         others()
+    _land(frame)
+
+
+def _on_nudge(signum: int, frame: FrameType | None) -> None:
     if held is not None and held(frame):
-        return
+        return  # pending still: the next nudge comes
+    if _worker is not None and _worker.ident in pending:
+        pending.discard(_worker.ident)
+        _land(frame)
+
+
+def _land(frame: FrameType | None) -> None:
+    assert _worker is not None
     users = False
-    while frame is not None and not frame.f_code.co_filename.startswith(_package):
+    while frame is not None and not is_ours(frame):
         users = users or not _is_machinery(frame)
         frame = frame.f_back
-    if frame is not None and frame.f_code in _landings:
+    if frame is not None and is_landing(frame):
         raise KeyboardInterrupt
     loop = _worker.loop
     if frame is not None and frame.f_code in _loops and loop is not None:
@@ -169,8 +220,7 @@ def on_sigint(signum: int, frame: FrameType | None) -> None:
             raise KeyboardInterrupt
         loop.cancel()
         return
-    running = _worker.running
-    if running is not None and running.msg_type == "execute_request":
+    if _worker.running is not None:
         pending.add(_worker.ident)
 
 

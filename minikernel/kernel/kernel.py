@@ -17,6 +17,7 @@ Next: ``python.interpreter``; the handlers are in ``handlers``.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -86,13 +87,14 @@ class Kernel:
     def __init__(
         self, channels: Channels, info: dict[str, Any], language: Language, history: str | None = None
     ) -> None:
+        self.pid = os.getpid()
         self.channels = channels
         self.info = info
         self.language = language
         self.shell: dict[str, Handler] = dict(handlers.SHELL)
         self.control: dict[str, Handler] = dict(handlers.CONTROL)
         self.history = History(history)
-        self.main = Worker(self.dispatch, runs_code=True)
+        self.main = Worker(self.dispatch, runs_code=True, report=self._show)
         self.control_worker = Worker(self.dispatch)
         #: Answers debug_requests: they may take as long as user code does, and control must stay live.
         self.debug_worker = Worker(self.dispatch)
@@ -108,6 +110,7 @@ class Kernel:
         self._prompts: Prompts | None = None
         self._comms: CommManager | None = None
         self._beside: Worker | None = None
+        self._stopping = False
         self._status = threading.Lock()
         self._making = threading.RLock()
 
@@ -170,7 +173,10 @@ class Kernel:
             self._prompts.interrupt(self.main)
 
     def stop(self) -> None:
-        """End `run`, interrupting what runs."""
+        """End `run`, interrupting what runs.  The control thread."""
+        if self._stopping:
+            return
+        self._stopping = True
         self.main.stop()
         if self.main.running is not None:
             self.interrupt()
@@ -230,23 +236,35 @@ class Kernel:
             content = self._handle(request)
             if content is not None:
                 self._reply(request, content)
-        except BadContent as error:
+        except (BadContent, KeyboardInterrupt) as error:
             self._reply(request, error_content(error))
         except BaseException as error:  # a bug: said aloud, and answered all the same
             log.traceback(f"the handler of {request.msg_type}", error)
             self._reply(request, error_content(error))
-        with self._status:
-            self._publish_status(request, "idle")
-            worker.running = before
-            cell = self.main.running
-            if cell is not None:
-                self._publish_status(cell, "busy")
+        try:
+            self._end(request, before)
+        except BaseException as error:  # of a signal handler of the user's, which has struck here
+            self._show(error)
+            self._end(request, before)
         if before is not None:
             before.make_latest()
         if request.afterwards is not None:
             request.afterwards()
         request.content = {}  # a thread may keep the request for long; it need not keep the code
         del request.message
+
+    def _end(self, request: Request, before: Request | None) -> None:
+        """Publish the idle of a request, and what is still busy beside it."""
+        with self._status:
+            request.worker.running = before
+            self._publish_status(request, "idle")
+            cell = self.main.running
+            if cell is not None:
+                self._publish_status(cell, "busy")
+
+    def _show(self, error: BaseException) -> None:
+        """Show what the user's code has raised between two requests."""
+        self.interpreter.show_error(error)
 
     def _handle(self, request: Request) -> dict[str, Any] | None:
         if request.worker is self.control_worker and request.msg_type not in self.control:
@@ -268,6 +286,8 @@ class Kernel:
 
     def _reply(self, request: Request, content: dict[str, Any]) -> None:
         msg_type = reply_type(request.msg_type) or request.msg_type.replace("_request", "_reply")
+        if request.msg_type == "execute_request":  # the console counts on it, whatever went wrong
+            content.setdefault("execution_count", request.worker.execution_count)
         request.reply(msg_type, {"status": "ok", **content}, {"started": request.started})
 
     def _publish_status(self, request: Request, state: str) -> None:

@@ -4,9 +4,9 @@ It ends on a shutdown_request, on SIGTERM, and when its launcher has died: then 
 may be started through a shell or a wrapper, so the launcher is watched by its pid and not by who the parent is.
 
 Ending is always the same: interrupt what runs, run the atexit handlers while their output can still be seen,
-give threads that are not daemons a moment, send what is queued, exit with 0.  A cell that does not let go, a
-handler that hangs and a thread that goes on cannot hold it up: frontends kill after 2.5 seconds, so each step has
-a deadline ("Messaging in Jupyter: Kernel shutdown").
+give threads that are not daemons a moment, end the children that are not detached, send what is queued, exit
+with 0.  A cell that does not let go, a handler that hangs and a thread that goes on cannot hold it up: frontends
+kill after 2.5 seconds, so each step has a deadline ("Messaging in Jupyter: Kernel shutdown").
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ class Life:
         self._clean_up = clean_up
         self._ending = threading.Lock()
         kernel.on_stop = self._see_to_it
-        signal.signal(signal.SIGTERM, lambda signum, frame: kernel.quit())
         self._watch_launcher(os.environ.get("JPY_PARENT_PID", ""))
 
     def _see_to_it(self) -> None:
@@ -63,6 +62,7 @@ class Life:
         self._kernel.history.end()
         atexit._run_exitfuncs()
         _join_threads(monotonic() + THREADS)
+        _end_children()
         kernel = self._kernel
         kernel.before_output()
         kernel.channels.close()
@@ -106,3 +106,40 @@ def _join_threads(deadline: float) -> None:
     for thread in threading.enumerate():
         if not thread.daemon and thread not in here:
             thread.join(max(0.0, deadline - monotonic()))
+
+
+def _end_children() -> None:
+    """End the processes that this one has started, but not those in a session of their own.
+
+    A child that has been forked holds the kernel's sockets; with them it would keep a successor from binding.
+    """
+    for number, patience in ((signal.SIGTERM, 0.2), (signal.SIGKILL, 0.2)):
+        deadline = monotonic() + patience
+        children = _children()
+        for pid in children:
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                pass
+        while children and monotonic() < deadline:
+            sleep(0.005)  # grandchildren can't be waited for in any other way
+            children = _children()
+        if not children:
+            return
+
+
+def _children() -> list[int]:
+    """Return the descendants of this process in its session that are alive, from /proc."""
+    session, parents = os.getsid(0), {}
+    for name in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc") else ()):
+        try:
+            with open(f"/proc/{name}/stat", errors="replace") as file:
+                state, parent, _, its_session = file.read().rpartition(")")[2].split()[:4]
+        except OSError:
+            continue  # gone
+        if state != "Z" and int(its_session) == session:
+            parents[int(name)] = int(parent)
+    family = [os.getpid()]
+    for pid in family:
+        family += [child for child, parent in parents.items() if parent == pid]
+    return family[1:]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
+from signal import SIG_BLOCK, SIGINT, SIGTERM, pthread_sigmask
 from threading import Event, Lock, Thread, get_ident
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,10 @@ class Worker:
     ----------
     dispatch : callable
         Answers one request; it never raises.
+    runs_code : bool
+        Whether the thread runs user code, and so may need an event loop.
+    report : callable, optional
+        Shows what the user's code raises between two requests.
 
     Attributes
     ----------
@@ -39,8 +44,15 @@ class Worker:
         The thread's event loop, for workers that run user code.
     """
 
-    def __init__(self, dispatch: Callable[[Request], None], *, runs_code: bool = False) -> None:
+    def __init__(
+        self,
+        dispatch: Callable[[Request], None],
+        *,
+        runs_code: bool = False,
+        report: Callable[[BaseException], object] | None = None,
+    ) -> None:
         self._dispatch = dispatch
+        self._report = report or (lambda error: log.traceback("a worker", error))
         self._inbox: SimpleQueue[Request | Callable[[], object]] = SimpleQueue()
         self._runs_code = runs_code
         self._stopped = False
@@ -97,7 +109,11 @@ class Worker:
         if self._runs_code:
             self.loop = Loop()
         while not self._stopped:
-            item = self._next()
+            try:
+                item = self._next()
+            except BaseException as error:  # of a signal handler or callback of the user's, while all is idle
+                self._report(error)
+                continue
             if item is None:
                 continue
             try:
@@ -114,6 +130,7 @@ class Worker:
         self.started = True
 
         def work() -> None:
+            pthread_sigmask(SIG_BLOCK, {SIGINT, SIGTERM})  # signals are the main thread's
             self.run()
             if self.loop is not None:
                 self.loop.forget()

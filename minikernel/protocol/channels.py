@@ -88,6 +88,7 @@ class Channels:
         self._left_behind = False
         self._late: list[tuple[float, list[Frame]]] = []
         self._paths: list[str] = []
+        self._ports: set[int] = set()
         #: In order of time.
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._counter = count()
@@ -144,6 +145,7 @@ class Channels:
                 sleep(0.05)  # nobody tells us when a port becomes free
         if info["transport"] == "tcp" and not port:
             info[f"{channel}_port"] = int(socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
+        self._ports.add(int(info[f"{channel}_port"]))
         return socket
 
     def start(self, receive: Receive) -> None:
@@ -213,6 +215,28 @@ class Channels:
         for path in self._paths:  # of ipc sockets; libzmq forgets some
             if os.path.exists(path):
                 os.unlink(path)
+
+    def abandon(self) -> None:
+        """Let go of the sockets: this is a forked child, and they are the parent's.
+
+        Otherwise a child that outlives the kernel would keep its ports from a successor.
+        """
+        import _socket  # what a child of multiprocessing would not import for anything else
+
+        self.outbox.abandon()
+        for name in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else ():
+            try:
+                descriptor = _socket.socket(fileno=int(name))
+            except OSError:
+                continue  # not a socket
+            try:
+                address = descriptor.getsockname()
+            except OSError:
+                address = None
+            if address in self._paths or (isinstance(address, tuple) and address[1] in self._ports):
+                descriptor.close()
+            else:
+                descriptor.detach()
 
     # -- the heartbeat's thread ------------------------------------------------------------------------
 

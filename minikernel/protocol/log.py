@@ -34,9 +34,13 @@ def complain(kind: str, detail: str = "") -> None:
 
 def traceback(where: str, error: BaseException) -> None:
     """Write the traceback of a bug of ours."""
-    import traceback
+    try:
+        import traceback
 
-    write(f"error in {where}:\n" + "".join(traceback.format_exception(error)).rstrip())
+        text = "".join(traceback.format_exception(error)).rstrip()
+    except Exception as broken:  # no descriptor or stack left to import or format with
+        text = f"{error!r} (no traceback: {broken!r})"
+    write(f"error in {where}:\n{text}")
 
 
 def keep_stderr() -> None:

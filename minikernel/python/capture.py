@@ -22,6 +22,10 @@ from ..protocol.outbox import Outbox
 from ..protocol.wire import EMPTY
 
 _CHUNK = 1 << 20
+#: Bytes read at a time, before others have their turn.
+_PART = 4 << 20
+#: Bytes that may be waiting here.  A file can't make its writer wait, so what is beyond is left out, aloud.
+_BACKLOG = 256 << 20
 #: Bytes read after which their memory is given back.
 _HOLE = 16 << 20
 
@@ -56,9 +60,17 @@ class Capture:
         self._fflush: Callable[[None], int] | None = None
 
     def look(self) -> None:
-        """Hand on what has been written since the last look, as output of the latest request."""
+        """Hand on all that has been written since the last look, as output of the latest request."""
         for file in self._files:
             if os.fstat(file.fd).st_size != file.offset:
+                while self._read(file):
+                    if self._outbox.full:
+                        self._outbox.wait_for_room()
+
+    def look_a_little(self) -> None:
+        """Hand on some of what has been written, unless much waits to be sent.  The channels thread."""
+        for file in self._files:
+            if os.fstat(file.fd).st_size != file.offset and not self._outbox.full:
                 self._read(file)
 
     def flush(self) -> None:
@@ -77,14 +89,22 @@ class Capture:
             self._fflush(None)
         self.look()
 
-    def _read(self, file: _File) -> None:
+    def _read(self, file: _File) -> bool:
+        """Hand on a part of what has been written; tell whether there is more."""
         request = latest_request()
         parent = EMPTY if request is None else request.header_frame
         with self._lock:
             size = os.fstat(file.fd).st_size
             if size < file.offset:
                 file.offset = file.hole = 0  # somebody opened /dev/stdout anew, and so emptied it
-            while file.offset < size:
+            elif size - file.offset > _BACKLOG:
+                left_out = size - file.offset - _BACKLOG // 2
+                file.offset += left_out
+                file.decoder.reset()
+                notice = f"\n[minikernel] {left_out} bytes were left out: more came than could be sent\n"
+                self._outbox.write(parent, file.name, notice)
+            until = min(size, file.offset + _PART)
+            while file.offset < until:
                 data = os.pread(file.fd, _CHUNK, file.offset)
                 file.offset += len(data)
                 text = file.decoder.decode(data)
@@ -92,6 +112,7 @@ class Capture:
                     self._outbox.write(parent, file.name, text)
             if file.offset - file.hole > _HOLE:
                 file.hole = _punch(file.fd, file.hole, file.offset)
+            return file.offset < size
 
 
 def _is_foreign(module: object) -> bool:

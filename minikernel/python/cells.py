@@ -11,6 +11,7 @@ whose source has run before has the name that it had, and a new one the name tha
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
@@ -19,6 +20,10 @@ from typing import NamedTuple
 class _Cell(NamedTuple):
     number: int
     source: str
+
+
+#: What ends a line for Python's tokenizer; str.splitlines knows others, too.
+NEWLINE = re.compile(r"\r\n|\r|\n")
 
 
 class Cells:
@@ -78,5 +83,5 @@ class Cells:
 
     @staticmethod
     def _put(name: str, source: str) -> None:
-        lines = [line + "\n" for line in source.splitlines()]
+        lines = [line + "\n" for line in NEWLINE.split(source)]
         sys.modules["linecache"].cache[name] = (len(source), None, lines, name)

@@ -46,8 +46,8 @@ for _code in (*range(0x391, 0x3A2), *range(0x3A3, 0x3AA), *range(0x3B1, 0x3CA)):
     _case, _, _letter = unicodedata.name(chr(_code)).removeprefix("GREEK ").partition(" LETTER ")
     _SYMBOLS[_letter.lower() if _case == "SMALL" else _letter.capitalize()] = chr(_code)
 
-_IMPORT = re.compile(r"\s*(?:import\s+(?:[\w.\s]+,\s*)*|from\s+)([\w.]*)$")
-_FROM = re.compile(r"\s*from\s+([\w.]+)\s+(?:import\s+\(?\s*(?:[\w\s]+,\s*)*(\w*)|(i\w*)?)$")
+_IMPORT = re.compile(r"\s*(?:import\s(?:[\w.\s]+,)*\s*|from\s+)([\w.]*)$")
+_FROM = re.compile(r"\s*from\s+([\w.]+)\s+(?:import[\s(](?:[\w\s(]+,)*[\s(]*(\w*)|(i\w*)?)$")
 _DEFINITION = re.compile(r"^(?:(?:async +)?def +(\w+)|class +(\w+)|(\w+)[ \t]*(?::[^=\n]+)?=(?!=))", re.M)
 _WORD = re.compile(r"(?<![\w.])[^\W\d]\w*")
 

@@ -25,8 +25,9 @@ import reprlib
 import shutil
 import struct
 import sys
-import tempfile
 from collections.abc import Callable
+from contextlib import suppress
+from tempfile import gettempdir
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +71,7 @@ class Debugger:
         self._breakpoints: dict[str, list[Content]] = {}
         self._stopped: set[int] = set()
         self._shown: list[Any] = []
-        self._directory = os.path.realpath(tempfile.mkdtemp(prefix="minikernel-"))
-        atexit.register(shutil.rmtree, self._directory, ignore_errors=True)
+        self._directory = os.path.join(os.path.realpath(gettempdir()), f"minikernel-{os.urandom(8).hex()}")
         self._own: dict[str, Callable[[Content], Content]] = {
             method.__name__: method
             for method in (
@@ -85,7 +85,8 @@ class Debugger:
         """Return the DAP response to a debug_request."""
         self._request = request
         command, arguments = request.content["command"], request.content["arguments"] or {}
-        response = {"type": "response", "request_seq": request.content["seq"], "command": command}
+        seq = request.content["seq"]
+        response = {"type": "response", "seq": seq, "request_seq": seq, "command": command}
         try:
             if command in self._own:
                 body = self._own[command](arguments)
@@ -94,11 +95,12 @@ class Debugger:
             else:
                 raise Failed(f"{command} is not supported")
         except Failed as failed:
-            return {**response, "seq": request.content["seq"], "success": False, "message": str(failed)}
+            return {**response, "success": False, "message": str(failed)}
         except KeyError as missing:
-            message = f"{command} needs {missing}"
-            return {**response, "seq": request.content["seq"], "success": False, "message": message}
-        return {**response, "seq": request.content["seq"], "success": True, "body": body}
+            return {**response, "success": False, "message": f"{command} needs {missing}"}
+        except (TypeError, AttributeError) as error:  # an argument of another kind
+            return {**response, "success": False, "message": f"{command}: {error}"}
+        return {**response, "success": True, "body": body}
 
     # -- what the frontends ask for, under the names of the protocol ------------------------------------
 
@@ -146,7 +148,7 @@ class Debugger:
         """End the session; what was stopped goes on.  The kernel is no debuggee that ends with it."""
         if self._started and self._tracer is not None:
             self._tracer.request("disconnect", {"terminateDebuggee": False})
-        self._started = False
+        self._started = self._stepping = False
         self._breakpoints.clear()
         self._stopped.clear()
         return {}
@@ -165,6 +167,9 @@ class Debugger:
     def _dump(self, code: str) -> str:
         data = code.encode(errors="surrogatepass")
         path = os.path.join(self._directory, f"{murmur2(data, SEED)}.py")
+        if not os.path.isdir(self._directory):
+            os.mkdir(self._directory, 0o700)
+            atexit.register(shutil.rmtree, self._directory, ignore_errors=True)
         with open(path, "wb") as file:
             file.write(data)
         return path
@@ -277,12 +282,18 @@ class Debugger:
             self._stepping = command != "continue"
         return self._tracer.request(command, arguments)
 
-    def cell_ended(self) -> None:
-        """Forget a step that has led off the end of the cell, or it would stop in the next one.  Main thread."""
-        if self._stepping and self._started and self._tracer is not None and not self._stopped:
+    def cell_ended(self, request: Request, error: BaseException | None) -> None:
+        """Tidy up what a session has left of a cell.  The thread that has run it."""
+        if self._tracer is None:
+            return
+        if isinstance(error, KeyboardInterrupt):
+            self._tracer.trace()  # Python stops tracing a thread when it is interrupted in its trace function
+        if self._stepping and not self._stopped and request.worker is self._kernel.main:
+            # a step has led off the end of the cell; it would stop in the next one
             self._tracer.send("continue", {"threadId": "*"}, lambda response: None)
-            self._tracer.request("threads", {})  # answered after that
-        self._stepping = False
+            with suppress(Failed):
+                self._tracer.request("threads", {})  # is answered after that
+            self._stepping = False
 
     def _event(self, event: Content) -> None:
         """Publish an event of pydevd.  The reading thread.

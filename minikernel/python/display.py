@@ -31,6 +31,8 @@ _METHODS = {
     "_repr_json_": "application/json",
     "_repr_javascript_": "application/javascript",
 }
+#: Who has this has everything: its answers mean nothing.
+_CANARY = "_ipython_canary_method_should_not_exist_"
 #: Types that are their repr and nothing else; most values are one of these.
 _PLAIN = frozenset((int, float, complex, bool, str, bytes, list, tuple, dict, set, frozenset, range, type(None)))
 #: Values that Out keeps.
@@ -58,12 +60,12 @@ def bundle(obj: Any, include: Any = None, exclude: Any = None) -> tuple[Bundle, 
         found = _registered(type(obj))
         if found is not None:
             _add(_try(found, obj), data, metadata)
-        if not isinstance(obj, type) and not hasattr(obj, "_ipython_canary_method_should_not_exist_"):
-            method = getattr(obj, "_repr_mimebundle_", None)
+        if not isinstance(obj, type) and not interrupt.call(hasattr, obj, _CANARY):
+            method = interrupt.call(getattr, obj, "_repr_mimebundle_", None)
             if callable(method):
                 _add(_try(method, include=include, exclude=exclude), data, metadata)
             for name, mime in _METHODS.items():
-                method = getattr(obj, name, None) if mime not in data else None
+                method = interrupt.call(getattr, obj, name, None) if mime not in data else None
                 if callable(method):
                     value = _try(method)
                     if isinstance(value, tuple) and len(value) == 2:
@@ -213,9 +215,9 @@ def _checkpoint() -> None:
 
 
 def _displays_itself(obj: Any) -> bool:
-    if type(obj) in _PLAIN or isinstance(obj, type) or hasattr(obj, "_ipython_canary_method_should_not_exist_"):
+    if type(obj) in _PLAIN or isinstance(obj, type) or interrupt.call(hasattr, obj, _CANARY):
         return False
-    method = getattr(obj, "_ipython_display_", None)
+    method = interrupt.call(getattr, obj, "_ipython_display_", None)
     if not callable(method):
         return False
     try:

@@ -13,6 +13,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from ..kernel import interrupt
+
 _callbacks: dict[str, list[Callable[[], object]]] = {}
 
 
@@ -55,6 +57,7 @@ class _Loader:
         module: ModuleType | None = self._loader.create_module(spec)
         return module
 
+    @interrupt.landing
     def exec_module(self, module: ModuleType) -> None:
         assert module.__spec__ is not None
         module.__loader__ = module.__spec__.loader = self._loader

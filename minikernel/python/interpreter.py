@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..kernel import interrupt, loop
 from ..kernel.request import current_request
+from ..protocol.wire import dumps
 from . import comms, display, imports, stdin, streams, threads
-from .cells import Cells
+from .cells import NEWLINE, Cells
 from .transforms import is_question, leading_indent, leading_prompts
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class Interpreter:
         """
         source = request.content["code"]
         error: BaseException | None = None
+        self.namespace.pop("__warningregistry__", None)  # a cell is a new file: it warns again
         try:
             if request.stored:
                 self._keep_input(request.execution_count, source)
@@ -116,19 +118,26 @@ class Interpreter:
         except BaseException as raised:  # the user's, whatever it is
             error = raised
         if os.getpid() != self._pid:
-            self._end_of_child()
+            self._end_of_child(error)
         if self._debugger is not None:
-            self._debugger.cell_ended()
-        self._restore()
-        if error is None:
-            streams.flush()
-            return None
-        from . import tracebacks
-
+            self._debugger.cell_ended(request, error)
+        self._restore(request)
         try:
-            return tracebacks.describe(error, self.cells)
+            return None if error is None else self.describe(error)
         finally:
+            error = None  # its frames end here, and with them what they hold
             streams.flush()
+
+    def describe(self, error: BaseException) -> Content:
+        """Return ``ename``, ``evalue`` and ``traceback`` of what user code has raised."""
+        try:
+            from . import tracebacks
+
+            return tracebacks.describe(error, self.cells)
+        except BaseException as broken:  # no descriptor or stack left to import or format with
+            ename = type(error).__name__
+            line = f"{ename} (no traceback: {type(broken).__name__} while describing it)"
+            return {"ename": ename, "evalue": "", "traceback": [line]}
 
     def _run_cell(self, request: Request, source: str) -> None:
         typed, source = source, self.transform(source)
@@ -144,11 +153,12 @@ class Interpreter:
         if event_loop is not None and event_loop.needed:
             event_loop.ready()
         value = None
-        for code in codes:
-            value = run(code, self.namespace)
-            if code.co_flags & _CO_COROUTINE:
-                assert event_loop is not None
-                value = event_loop.run(value)
+        if any(code.co_flags & _CO_COROUTINE for code in codes):
+            assert event_loop is not None
+            value = event_loop.run(run_awaiting(codes, self.namespace))
+        else:
+            for code in codes:
+                value = run(code, self.namespace)
         if shows_value:
             interrupt.call(sys.displayhook, value)
 
@@ -192,21 +202,28 @@ class Interpreter:
         namespace["_i"], self._last_input = self._last_input, source
         namespace[f"_i{count}"] = source
 
-    def _restore(self) -> None:
+    def _restore(self, request: Request) -> None:
         """Put back what the kernel can't do without, should a cell have taken it away."""
-        if sys.displayhook is not self._hook and not callable(sys.displayhook):
+        streams.restore()
+        if request.worker is self.kernel.main:
+            interrupt.restore()
+        if not callable(getattr(sys, "displayhook", None)):
             sys.displayhook = self._hook
 
-    def _end_of_child(self) -> None:
+    def _end_of_child(self, error: BaseException | None) -> None:
         """The cell has forked, and this is the child: its sockets are its parent's, so it ends here."""
-        sys.stdout.flush()
-        os._exit(0)
+        status = 0
+        if isinstance(error, SystemExit):
+            status = error.code if isinstance(error.code, int) else int(error.code is not None)
+        elif error is not None:
+            status = 1
+            self.show_error(error)
+        streams.flush()
+        os._exit(status)
 
     def show_error(self, error: BaseException) -> None:
         """Print the traceback of what a callback has raised."""
-        from . import tracebacks
-
-        print("\n".join(tracebacks.describe(error, self.cells)["traceback"]), file=sys.stderr)
+        print("\n".join(self.describe(error)["traceback"]), file=sys.stderr)
 
     def evaluate(self, expressions: dict[str, Any]) -> dict[str, Content]:
         """Return what user_expressions are, each ok with a mime bundle or an error."""
@@ -217,11 +234,10 @@ class Interpreter:
                     str(expression), "<user expression>", "eval", self._flags & _FUTURES, dont_inherit=True
                 )
                 data, metadata = display.bundle(run(code, self.namespace))
+                dumps([data, metadata])  # or one that JSON can't say would take the others with it
                 results[name] = {"status": "ok", "data": data, "metadata": metadata}
             except BaseException as error:  # the user's
-                from . import tracebacks
-
-                results[name] = {"status": "error", **tracebacks.describe(error, self.cells)}
+                results[name] = {"status": "error", **self.describe(error)}
         return results
 
     # -- debug -----------------------------------------------------------------------------------------
@@ -263,6 +279,17 @@ def run(code: CodeType, namespace: dict[str, Any]) -> Any:
     return eval(code, namespace)
 
 
+@interrupt.landing
+async def run_awaiting(codes: list[CodeType], namespace: dict[str, Any]) -> Any:
+    """Run compiled user code that awaits, all of it in one task."""
+    value = None
+    for code in codes:
+        value = eval(code, namespace)
+        if code.co_flags & _CO_COROUTINE:
+            value = await value
+    return value
+
+
 class Exit:
     """``exit`` and ``quit``: ask the frontend to end, and the kernel with it unless others use it too."""
 
@@ -299,5 +326,6 @@ def _ends_with_semicolon(source: str, node: Expr) -> bool:
     assert node.end_lineno is not None and node.end_col_offset is not None
     if ";" not in source:
         return False
-    line = source.splitlines()[node.end_lineno - 1]
-    return line.encode(errors="surrogatepass")[node.end_col_offset :].lstrip().startswith(b";")
+    first, *more = NEWLINE.split(source)[node.end_lineno - 1 :]
+    rest = first.encode(errors="surrogatepass")[node.end_col_offset :].decode(errors="surrogatepass")
+    return "\n".join([rest, *more]).lstrip(" \t\f\\\n").startswith(";")

@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import builtins
 import io
+import os
 import sys
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from ..kernel import interrupt
 from ..kernel.request import current_request
 from ..kernel.stdin import StdinNotImplementedError
 from . import imports, streams
 
 if TYPE_CHECKING:
     from ..kernel.kernel import Kernel
+
+
+_input = builtins.input
+_stdin: io.TextIOWrapper | None = None
 
 
 def ask(prompt: str, password: bool = False) -> str:
@@ -27,9 +34,11 @@ def ask(prompt: str, password: bool = False) -> str:
     StdinNotImplementedError
         The frontend does not support it, or the cell that asks has ended.
     EOFError
-        The user has ended the input.
+        The user has ended the input, or this is a forked child, which has none.
     """
     request = current_request()
+    if request is not None and os.getpid() != request.kernel.pid:
+        raise EOFError("a forked child has no stdin")
     if request is None or not request.content.get("allow_stdin"):
         raise StdinNotImplementedError("input was asked for, but this frontend does not support stdin")
     streams.flush()
@@ -38,6 +47,9 @@ def ask(prompt: str, password: bool = False) -> str:
 
 def input(prompt: object = "", /) -> str:
     """Ask the user for a line, as Python's own `input` does, through the frontend."""
+    if sys.stdin is not _stdin:
+        line: str = _input(prompt)  # a cell has put another there
+        return line
     return ask(str(prompt))
 
 
@@ -80,21 +92,34 @@ class _Lines(io.RawIOBase):
 def install(kernel: Kernel) -> None:
     """Make `input`, getpass and `sys.stdin` ask the frontend."""
     builtins.input = input
-    sys.stdin = io.TextIOWrapper(io.BufferedReader(_Lines()), encoding="utf-8", errors="surrogateescape")
+    global _stdin
+    sys.stdin = _stdin = io.TextIOWrapper(io.BufferedReader(_Lines()), encoding="utf-8", errors="surrogateescape")
     imports.when_imported("getpass", _patch_getpass)
     imports.when_imported("pdb", _patch_pdb)
 
 
 def _patch_pdb() -> None:
-    """Let an interrupt at pdb's prompt end the cell, as it ends everything else; pdb itself would ask again."""
+    """Let an interrupt at pdb's prompt end the cell, and pdb stop where the user's code ends.
+
+    pdb itself would ask again after an interrupt, and step on into the kernel after the cell's last line.
+    """
     pdb = sys.modules["pdb"].Pdb
+    stop_here = pdb.stop_here
 
     def cmdloop(self: Any) -> None:
         self.allow_kbdint = True
         self.cmdloop()
         self.allow_kbdint = False
 
+    def stop_here_or_let_go(self: Any, frame: FrameType) -> bool:
+        if interrupt.is_ours(frame):
+            if interrupt.is_landing(frame):
+                self.set_continue()
+            return False
+        return bool(stop_here(self, frame))
+
     pdb._cmdloop = cmdloop
+    pdb.stop_here = stop_here_or_let_go
 
 
 def _patch_getpass() -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ..kernel import interrupt
 from ..kernel.request import current_request
 from ..protocol import log
+from ..protocol.outbox import Outbox
 from ..protocol.wire import EMPTY
 from .capture import Capture
 
@@ -91,6 +92,8 @@ class OutStream(io.TextIOWrapper):
     def flush(self) -> None:
         """Keep what C code has written before and what Python writes next in this order."""
         self._capture.look()
+        if interrupt.pending:
+            interrupt.checkpoint()
 
     def close(self) -> None:
         """Flush; the stream is the kernel's, and a cell can't close it."""
@@ -103,6 +106,9 @@ class OutStream(io.TextIOWrapper):
         return len(text)
 
 
+interrupt.landing(Outbox.wait_for_room)
+
+
 def install(kernel: Kernel) -> None:
     """Make the process's streams those of `kernel`, and capture descriptors 1 and 2."""
     log.keep_stderr()
@@ -113,12 +119,12 @@ def install(kernel: Kernel) -> None:
     kernel.before_output = capture.look
     channels = kernel.channels
     channels.interval = lambda: _LOOK_IDLE if kernel.main.running is None else _LOOK_BUSY
-    channels.tick = capture.look
+    channels.tick = capture.look_a_little
 
     def in_child() -> None:
         OutStream.write = OutStream._write_in_child  # type: ignore[method-assign]
         OutStream.flush = lambda self: None  # type: ignore[method-assign]
-        channels.outbox.abandon()
+        channels.abandon()
         kernel.before_output = lambda: None
 
     os.register_at_fork(after_in_child=in_child)
@@ -126,11 +132,18 @@ def install(kernel: Kernel) -> None:
 
 def flush() -> None:
     """See to it that all that was written has its place before what comes next: C's buffers too."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream not in _streams:
+    for stream in (getattr(sys, "stdout", None), getattr(sys, "stderr", None)):
+        if stream is not None and stream not in _streams:
             try:
                 interrupt.call(stream.flush)
             except BaseException:  # a stream that the user's code has put there
                 pass
     if _streams:
         _streams[0]._capture.flush()
+
+
+def restore() -> None:
+    """Put the streams back where a cell has taken them away altogether."""
+    for name, stream in zip(("stdout", "stderr"), _streams, strict=True):
+        if getattr(sys, name, None) is None:
+            setattr(sys, name, stream)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from ..kernel import interrupt
 from ..kernel.request import as_request, current_request, inherit
 from . import imports
 
@@ -20,6 +21,8 @@ def install() -> None:
     def start_with_request(self: threading.Thread) -> None:
         inherit(self)
         start(self)
+        if interrupt.pending:
+            interrupt.checkpoint()
 
     start_with_request.__doc__ = start.__doc__
     threading.Thread.start = start_with_request  # type: ignore[method-assign]

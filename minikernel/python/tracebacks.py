@@ -9,6 +9,7 @@ import traceback
 from types import TracebackType
 from typing import Any
 
+from ..kernel import interrupt
 from .cells import Cells
 
 _PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
@@ -21,13 +22,16 @@ def describe(error: BaseException, cells: Cells) -> dict[str, Any]:
 
     An exception may be as broken as any object: whatever its methods raise, there is a description.
     """
-    error.__traceback__ = users_part(error.__traceback__, cells)
-    sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
-    if sys.version_info >= (3, 12):
-        sys.last_exc = error
     ename = type(error).__name__
     try:
-        evalue = str(error)
+        error.__traceback__ = users_part(error.__traceback__, cells)
+        sys.last_type, sys.last_value, sys.last_traceback = type(error), error, error.__traceback__
+        if sys.version_info >= (3, 12):
+            sys.last_exc = error
+        evalue = str(interrupt.call(str, error))
+    except KeyboardInterrupt:  # its __str__ takes for ever: it is not called again
+        evalue = "<str() of the exception was interrupted>"
+        return {"ename": ename, "evalue": evalue, "traceback": [f"{ename}: {evalue}"]}
     except BaseException as broken:  # the user's __str__
         evalue = f"<str() of the exception raised {type(broken).__name__}>"
     try:
@@ -65,7 +69,7 @@ def _is_ours(filename: str) -> bool:
 
 
 def _format(error: BaseException, cells: Cells) -> list[str]:
-    summary = traceback.TracebackException.from_exception(error)
+    summary = interrupt.call(traceback.TracebackException.from_exception, error)
     _leave_out_our_frames(summary, set())
     text = "".join(summary.format()).rstrip("\n")
     colour = not os.environ.get("NO_COLOR")

@@ -13,7 +13,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -49,6 +48,11 @@ class Tracer:
     on_event : callable
         Gets every event, in the reading thread.
 
+    Attributes
+    ----------
+    trace : callable
+        Has all threads traced, and the calling one above all.
+
     Raises
     ------
     Failed
@@ -78,11 +82,11 @@ class Tracer:
             debugpy = os.path.dirname(os.path.dirname(str(server.__file__))) + os.sep
             library = os.path.dirname(os.__file__)
             untraced = (debugpy, PACKAGE, os.path.join(library, "json", ""), os.path.join(library, "hmac.py"))
-            self._trace = partial(
+            self.trace: Callable[[], object] = partial(
                 pydevd.settrace, host=host, port=port, client_access_token=token, suspend=False,
                 wait_for_ready_to_run=False, notify_stdin=False, dont_trace_start_patterns=untraced,
             )  # fmt: skip
-            self._in_main(self._trace)
+            self._in_main(self.trace)
             listener.settimeout(1)  # it has connected already
             try:
                 self._connection, _ = listener.accept()
@@ -175,20 +179,18 @@ class Tracer:
             raise Failed(f"the debugger could not be started: {error}") from error
 
     def _held(self, frame: FrameType | None) -> bool:
-        """Tell whether an interrupt has to wait because pydevd is on top of the user's code.  The signal handler.
+        """Tell whether an interrupt has to wait because pydevd is on top of the user's code.  Signal handlers, too.
 
-        Where pydevd waits, KeyboardInterrupt is raised like in any other wait: the line that the user looks at
-        must not run first.  Python takes such a thread's trace function away, so pydevd has to trace it again.
+        Where pydevd holds a thread, KeyboardInterrupt is raised like in any other wait: the line that the user
+        looks at must not run first.
         """
         while frame is not None and frame.f_globals.get("__name__") == "threading":
             frame = frame.f_back
         if frame is None or not str(frame.f_globals.get("__name__")).startswith(("pydevd", "_pydev")):
             return False
         if frame.f_code.co_name != "_do_wait_suspend":
-            signal.raise_signal(signal.SIGINT)  # not yet: ask again a few bytecodes later
             return True
         self.send("continue", {"threadId": "*"}, lambda response: None)
-        self._kernel.main.put(self._trace)
         return False
 
 
