@@ -136,7 +136,7 @@ def test_the_essential_path_reads_in_one_sitting() -> None:
     path = ["connect.py", "protocol/wire.py", "protocol/channels.py", "kernel/request.py", "kernel/worker.py",
             "kernel/kernel.py", "python/interpreter.py"]  # fmt: skip
     lines = {name: len((PACKAGE / name).read_text().splitlines()) for name in path}
-    assert sum(lines.values()) - lines["connect.py"] < 1600, lines
+    assert sum(lines.values()) - lines["connect.py"] < 1700, lines
 
 
 def test_no_paths_of_one_machine() -> None:

@@ -54,6 +54,8 @@ _landings: set[CodeType] = {Loop.main.__code__}
 _loops = {Loop.wait.__code__, Loop.run.__code__}
 _worker: Worker | None = None
 _wakeup_fd = -1
+#: The signal masks of threads that are forking.
+_masks: dict[int, set[Any]] = {}
 
 
 def landing(function: F) -> F:
@@ -125,7 +127,7 @@ def install(worker: Worker, channels: Channels, terminate: Callable[[], object])
 
     channels.watch(arrivals, arrived)
     if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_in_child)
+        os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_in_child)
 
 
 def restore() -> None:
@@ -137,11 +139,21 @@ def restore() -> None:
         signal.set_wakeup_fd(before)  # of an event loop that handles signals itself
 
 
+def _hold() -> None:
+    """Hold signals while the process forks: the child has the parent's handlers at first, and its pipe."""
+    _masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+
+
+def _let_go() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.pop(threading.get_ident()))
+
+
 def _in_child() -> None:
     """Let signals mean in a forked child what they mean in any process."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _let_go()
 
 
 def send() -> None:
