@@ -18,6 +18,7 @@ import zmq
 from jupyter_client.session import Session
 
 import minikernel
+from minikernel import connect
 from minikernel.protocol.messages import MESSAGES
 
 TIMEOUT = float(os.environ.get("MINIKERNEL_TEST_TIMEOUT", "20"))
@@ -194,7 +195,9 @@ class KernelProcess:
 
     def __init__(self, directory: Path, *arguments: str, env: dict[str, str] | None = None, **fields: Any) -> None:
         self.connection_file = directory / f"kernel-{os.urandom(4).hex()}.json"
-        minikernel.write_connection_file(self.connection_file, **fields)
+        _, info = minikernel.write_connection_file(self.connection_file, **fields)
+        if info["transport"] == "tcp":  # the kernel binds and says where: no port can be taken meanwhile
+            connect.save(str(self.connection_file), info | dict.fromkeys(connect.PORTS, 0))
         self.log = self.connection_file.with_suffix(".log")
         environment = {**os.environ, "JPY_PARENT_PID": str(os.getpid()), **(env or {})}
         with open(self.log, "wb") as log:
@@ -209,7 +212,16 @@ class KernelProcess:
     def pid(self) -> int:
         return self.process.pid
 
+    def ready(self) -> None:
+        """Wait until the kernel has said which ports it has."""
+        deadline = time.monotonic() + TIMEOUT
+        while not minikernel.get_connection_info(self.connection_file)["shell_port"]:
+            assert self.process.poll() is None, self.stderr()
+            assert time.monotonic() < deadline, self.stderr()
+            time.sleep(0.005)
+
     def client(self, **options: Any) -> Client:
+        self.ready()
         client = Client(self.connection_file, **options)
         self.clients.append(client)
         return client

@@ -23,9 +23,14 @@ manager.register_target('bad', lambda comm, msg: 1 / 0)
 
 
 def send(
-    client: Client, msg_type: str, content: dict[str, object], buffers: list[bytes] | None = None, **header: object
+    client: Client,
+    msg_type: str,
+    content: dict[str, object],
+    buffers: list[bytes] | None = None,
+    metadata: dict[str, object] | None = None,
+    **header: object,
 ) -> Result:
-    msg = client.session.msg(msg_type, content=content)
+    msg = client.session.msg(msg_type, content=content, metadata=metadata)
     msg["header"].update(header)
     client.session.send(client.sockets["shell"], msg, buffers=buffers)
     return client.finish(msg["header"]["msg_id"], reply=False)
@@ -145,6 +150,12 @@ def test_ipywidgets(client: Client) -> None:
     )
     assert "now 7\n" in run.text()
     assert client.execute("s.value").result == "7"
+    # a page that is loaded again asks for the state of all widgets
+    opened = {"comm_id": "control", "target_name": "jupyter.widget.control"}
+    assert send(client, "comm_open", opened, metadata={"version": "1.0.0"}).outputs == []
+    run = send(client, "comm_msg", {"comm_id": "control", "data": {"method": "request_states"}})
+    [states] = [m for m in run.outputs if m["msg_type"] == "comm_msg"]
+    assert comm_id in states["content"]["data"]["states"]
     assert comm_id in client.request("comm_info_request", {"target_name": "jupyter.widget"}).reply["comms"]
 
 

@@ -9,9 +9,17 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ..kernel.comm import Comm, CommManager
+from . import imports
 
 if TYPE_CHECKING:
     from ..kernel.kernel import Kernel
+
+
+def install(kernel: Kernel) -> None:
+    """Wait for the packages that need comms."""
+    imports.when_imported("comm", lambda: take_over(kernel))
+    # ipywidgets does this by itself only where there is an IPython shell
+    imports.when_imported("ipywidgets", lambda: sys.modules["ipywidgets"].register_comm_target())
 
 
 def take_over(kernel: Kernel) -> None:

@@ -75,7 +75,7 @@ class Interpreter:
         threads.install()
         imports.when_imported("asyncio", loop.asyncio_imported)
         imports.when_imported("linecache", self.cells.fill_linecache)
-        imports.when_imported("comm", lambda: comms.take_over(kernel))
+        comms.install(kernel)
 
     def _make_main(self) -> dict[str, Any]:
         main = ModuleType("__main__")

@@ -40,7 +40,9 @@ def ask(prompt: str, password: bool = False) -> str:
     if request is not None and os.getpid() != request.kernel.pid:
         raise EOFError("a forked child has no stdin")
     if request is None or not request.content.get("allow_stdin"):
-        raise StdinNotImplementedError("input was asked for, but this frontend does not support stdin")
+        # nbclient's tests and many a forum know this error by its words
+        function = "getpass" if password else "raw_input"
+        raise StdinNotImplementedError(f"{function} was called, but this frontend does not support input requests.")
     streams.flush()
     return request.kernel.prompts.ask(request, prompt, password)
 
