@@ -193,10 +193,19 @@ class Client:
 class KernelProcess:
     """A kernel in a process of its own, as a launcher starts it."""
 
-    def __init__(self, directory: Path, *arguments: str, env: dict[str, str] | None = None, **fields: Any) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *arguments: str,
+        env: dict[str, str] | None = None,
+        ports: bool = False,
+        **fields: Any,
+    ) -> None:
         self.connection_file = directory / f"kernel-{os.urandom(4).hex()}.json"
         _, info = minikernel.write_connection_file(self.connection_file, **fields)
-        if info["transport"] == "tcp":  # the kernel binds and says where: no port can be taken meanwhile
+        if (
+            info["transport"] == "tcp" and not ports
+        ):  # the kernel binds and says where: no port can be taken meanwhile
             connect.save(str(self.connection_file), info | dict.fromkeys(connect.PORTS, 0))
         self.log = self.connection_file.with_suffix(".log")
         environment = {**os.environ, "JPY_PARENT_PID": str(os.getpid()), **(env or {})}

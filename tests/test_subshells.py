@@ -144,3 +144,33 @@ def test_quick_requests_keep_their_place(client: Client) -> None:
         asked = client.send("complete_request", {"code": f"name_{n}", "cursor_pos": len(f"name_{n}")})
         client.finish(cell)
         assert f"name_{n}" in client.finish(asked).reply["matches"]
+
+
+def test_what_a_subshell_starts_obeys_signals(client: Client) -> None:
+    subshell = create(client)
+    code = "import subprocess\np = subprocess.Popen(['sleep', '60']); p.terminate(); p.wait(10)"
+    assert client.finish(start(client, code, subshell)).result == "-15"
+
+
+def test_a_task_that_loops_in_a_subshell_can_be_interrupted(kernel: KernelProcess) -> None:
+    client = kernel.client()
+    subshell = create(client)
+    code = "import asyncio\nasync def f():\n    print('go')\n    while True: pass\nawait asyncio.create_task(f())"
+    msg_id = start(client, code, subshell)
+    client.output(msg_id, "go")
+    kernel.interrupt()
+    assert client.finish(msg_id).ename == "KeyboardInterrupt"
+    assert client.finish(start(client, "await asyncio.sleep(0, 1)", subshell)).result == "1"
+
+
+def test_a_long_callback_does_not_keep_help_waiting(client: Client) -> None:
+    client.execute("import time\nfrom minikernel.kernel.request import current_request\n"
+                   "current_request().kernel.comms.register_target('slow', lambda c, m: (print('go'), time.sleep(3)))")  # fmt: skip
+    msg_id = client.send("comm_open", {"comm_id": "s", "target_name": "slow", "data": {}})
+    client.output(msg_id, "go")
+    assert client.request("complete_request", {"code": "tim", "cursor_pos": 3}, timeout=20).reply["matches"]
+    assert not [
+        m
+        for m in client.iopub
+        if m["parent_header"].get("msg_id") == msg_id and m["content"].get("execution_state") == "idle"
+    ]

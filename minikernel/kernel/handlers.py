@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..protocol.messages import BadContent
 from ..protocol.wire import PROTOCOL_VERSION
+from .subshells import UnknownSubshellError
 
 if TYPE_CHECKING:
     from .kernel import Handler
@@ -152,7 +153,11 @@ def create_subshell_request(request: Request) -> Content:
 
 
 def delete_subshell_request(request: Request) -> Content:
-    request.kernel.subshells.delete(request.content["subshell_id"])
+    kernel, subshell_id = request.kernel, request.content["subshell_id"]
+    # where requests are handed to it: none can come behind its end
+    worker = kernel.channels.ask(lambda: kernel.subshells.delete(subshell_id))
+    if worker is None:
+        raise UnknownSubshellError(subshell_id)
     return {}
 
 

@@ -172,18 +172,20 @@ def throw(worker: Worker) -> None:
     Signals are the main thread's alone.  An ``await`` is cancelled; other code of the user gets an
     asynchronous exception, at its next bytecode; a function of the kernel finishes first.
     """
+    import ctypes  # first: it takes time, and the thread goes on
+
     loop = worker.loop
     frame = sys._current_frames().get(worker.ident)
     too_early = held is not None and held(frame)
+    users = False
     while frame is not None and not is_ours(frame):
+        users = users or not _is_machinery(frame)
         frame = frame.f_back
     if frame is None or worker.running is None:
         pending.discard(worker.ident)
-    elif frame.f_code in _loops and loop is not None:
+    elif frame.f_code in _loops and loop is not None and not users:
         loop.cancel()
-    elif is_landing(frame) and not too_early:
-        import ctypes
-
+    elif (is_landing(frame) or frame.f_code in _loops) and not too_early:
         pending.discard(worker.ident)
         ident, error = ctypes.c_ulong(worker.ident), ctypes.py_object(KeyboardInterrupt)
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, error)

@@ -6,7 +6,7 @@ idle, and turns whatever goes wrong into an error reply: no client waits for eve
 bug we have ("Messaging in Jupyter: Request / Reply", "Kernel status").
 
 An idle means "nothing runs" to a frontend, whichever request it closes.  So an idle is followed by a busy of the
-cell that still runs beside it, if one does; one lock makes the two one step.
+cell that still runs on the main shell, if one does; one lock makes the two one step.
 
 Who answers is decided when a request arrives: the control thread what the CONTROL table has, the subshell that
 the header names what is for it, the main thread the rest.  Some requests need no user code, and a frontend waits
@@ -27,7 +27,7 @@ from ..protocol.messages import BadContent, complete, reply_type
 from ..protocol.wire import Message, now
 from . import handlers, interrupt
 from .history import History
-from .request import Request
+from .request import Request, current_request
 from .subshells import Subshells, UnknownSubshellError
 from .worker import Worker
 
@@ -136,7 +136,8 @@ class Kernel:
         if self._prompts is None:
             from .stdin import Prompts
 
-            self._prompts = Prompts()
+            with self._making:
+                self._prompts = self._prompts or Prompts()
         return self._prompts
 
     @property
@@ -145,8 +146,14 @@ class Kernel:
         if self._comms is None:
             from .comm import CommManager
 
-            self._comms = CommManager()
+            with self._making:
+                self._comms = self._comms or CommManager()
         return self._comms
+
+    def get_parent(self) -> dict[str, Any]:
+        """Return the message that the calling code works for, as ipywidgets' Output asks for it."""
+        request = current_request()
+        return {} if request is None else {"header": request.header}
 
     def run(self) -> None:
         """Announce the kernel and answer requests in the calling thread until `stop`."""
@@ -170,7 +177,7 @@ class Kernel:
             if worker.running is not None:
                 interrupt.throw(worker)
         if self._prompts is not None:
-            self._prompts.interrupt(self.main)
+            self._prompts.interrupt()
 
     def stop(self) -> None:
         """End `run`, interrupting what runs.  The control thread."""
@@ -210,7 +217,9 @@ class Kernel:
         running, claim = request.worker.running, request.claim
         if claim is None or claim.locked():
             return
-        if running is None or running.msg_type != "execute_request":
+        if request.worker.ended.is_set():
+            return
+        if running is None or running.msg_type in BESIDE:
             self.channels.call_later(PATIENCE, lambda: self._answer_beside(request))
             return
         if not request.take():
@@ -222,18 +231,24 @@ class Kernel:
         self._beside.put(lambda: self.dispatch(request))
 
     def dispatch(self, request: Request) -> None:
-        """Answer one request: busy, what its handler does, reply, idle.  Never raises."""
+        """Answer one request: busy, what its handler does, reply, idle.
+
+        A signal handler of the user's may raise between any two lines here.  What has been sent is not sent
+        again, and what has not been sent still is.
+        """
         worker = request.worker
         before = worker.running  # a cell that awaits, while a comm's message is delivered
-        request.make_current()
-        request.started = now()
-        if before is None:
-            interrupt.pending.discard(worker.ident)
-        with self._status:
-            worker.running = request
-            self._publish_status(request, "busy")
         try:
+            request.make_current()
+            request.started = now()
+            if before is None:
+                interrupt.pending.discard(worker.ident)
+            with self._status:
+                worker.running = request
+                self._publish_status(request, "busy")
             content = self._handle(request)
+            if os.getpid() != self.pid:
+                os._exit(0)  # a callback has forked, and this is the child: its sockets are its parent's
             if content is not None:
                 self._reply(request, content)
         except (BadContent, KeyboardInterrupt) as error:
@@ -246,6 +261,8 @@ class Kernel:
         except BaseException as error:  # of a signal handler of the user's, which has struck here
             self._show(error)
             self._end(request, before)
+        if self._prompts is not None:
+            self._prompts.forget(request)
         if before is not None:
             before.make_latest()
         if request.afterwards is not None:
@@ -257,7 +274,10 @@ class Kernel:
         """Publish the idle of a request, and what is still busy beside it."""
         with self._status:
             request.worker.running = before
+            if request.idle:
+                return
             self._publish_status(request, "idle")
+            request.idle = True
             cell = self.main.running
             if cell is not None:
                 self._publish_status(cell, "busy")
@@ -288,7 +308,8 @@ class Kernel:
         msg_type = reply_type(request.msg_type) or request.msg_type.replace("_request", "_reply")
         if request.msg_type == "execute_request":  # the console counts on it, whatever went wrong
             content.setdefault("execution_count", request.worker.execution_count)
-        request.reply(msg_type, {"status": "ok", **content}, {"started": request.started})
+        if not request.replied:
+            request.reply(msg_type, {"status": "ok", **content}, {"started": request.started})
 
     def _publish_status(self, request: Request, state: str) -> None:
         self.channels.send("iopub", "status", {"execution_state": state}, request.header_frame)

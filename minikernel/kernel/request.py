@@ -52,6 +52,8 @@ class Request:
         Whether the cell goes into the history, In and Out.
     claim : Lock, optional
         Of a request that two threads may come to: who gets it answers.
+    replied, idle : bool
+        What has been sent already.
     started : str
         When its answering began, in ISO 8601; in the reply's metadata.
     afterwards : callable, optional
@@ -59,8 +61,8 @@ class Request:
     """
 
     __slots__ = (
-        "afterwards", "channel", "claim", "content", "execution_count", "header", "header_frame", "idents",
-        "kernel", "message", "metadata", "msg_type", "number", "payload", "started", "stored", "worker",
+        "afterwards", "channel", "claim", "content", "execution_count", "header", "header_frame", "idents", "idle",
+        "kernel", "message", "metadata", "msg_type", "number", "payload", "replied", "started", "stored", "worker",
     )  # fmt: skip
 
     def __init__(self, kernel: Kernel, worker: Worker, channel: str, message: Message, number: int) -> None:
@@ -79,6 +81,7 @@ class Request:
         self.execution_count = 0
         self.stored = False
         self.started = ""
+        self.replied = self.idle = False
         self.claim: threading.Lock | None = None
         self.afterwards: Callable[[], object] | None = None
 
@@ -87,6 +90,7 @@ class Request:
         self.kernel.channels.send(
             self.channel, msg_type, content, self.header_frame, metadata=metadata, idents=self.idents
         )
+        self.replied = True
 
     def publish(
         self,

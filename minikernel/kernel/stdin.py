@@ -10,7 +10,7 @@ Any thread may ask; the channels thread brings the answers.
 from __future__ import annotations
 
 from queue import SimpleQueue
-from threading import Lock
+from threading import Lock, get_ident, main_thread
 from typing import TYPE_CHECKING
 
 from ..protocol.wire import Message
@@ -18,7 +18,6 @@ from . import interrupt
 
 if TYPE_CHECKING:
     from .request import Request
-    from .worker import Worker
 
 
 class StdinNotImplementedError(NotImplementedError):
@@ -30,7 +29,7 @@ class Prompts:
 
     def __init__(self) -> None:
         self._one_at_a_time = Lock()
-        self._pending: tuple[str, Request, SimpleQueue[str | None]] | None = None
+        self._pending: tuple[str, Request, SimpleQueue[str | None], int] | None = None
 
     def ask(self, request: Request, prompt: str, password: bool) -> str:
         """Ask the frontend of `request` for a line and wait for it.  An interrupt may end the wait.
@@ -46,7 +45,7 @@ class Prompts:
         try:
             msg_id = channels.session.new_id()
             answers: SimpleQueue[str | None] = SimpleQueue()
-            self._pending = (msg_id, request, answers)
+            self._pending = (msg_id, request, answers, get_ident())
             channels.send(
                 "stdin", "input_request", {"prompt": prompt, "password": password},
                 request.header_frame, idents=request.idents, msg_id=msg_id,
@@ -61,16 +60,23 @@ class Prompts:
             raise EOFError
         return value
 
-    def interrupt(self, main: Worker) -> None:
+    def interrupt(self) -> None:
         """End the wait of a question whose thread no signal reaches.  Any thread."""
-        if self._pending is not None and self._pending[1].worker is not main:
-            self._pending[2].put(None)
+        pending = self._pending
+        if pending is not None and pending[3] != main_thread().ident:
+            pending[2].put(None)
+
+    def forget(self, request: Request) -> None:
+        """End the question of a request that has ended: its frontend has put the prompt away.  Any thread."""
+        pending = self._pending
+        if pending is not None and pending[1] is request:
+            pending[2].put("\x04")
 
     def answer(self, message: Message) -> None:
         """Take an input_reply.  The channels thread."""
         if self._pending is None:
             return
-        msg_id, request, answers = self._pending
+        msg_id, request, answers, _ = self._pending
         parent = message.parent_header.get("msg_id", msg_id)
         value = message.content.get("value") if isinstance(message.content, dict) else None
         if parent in (msg_id, request.header["msg_id"]) and message.idents == request.idents:

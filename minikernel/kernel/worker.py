@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from signal import SIG_BLOCK, SIGINT, SIGTERM, pthread_sigmask
+from signal import SIG_BLOCK, SIG_UNBLOCK, SIGINT, SIGTERM, pthread_sigmask
 from threading import Event, Lock, Thread, get_ident
 from typing import TYPE_CHECKING
 
@@ -110,27 +110,33 @@ class Worker:
             self.loop = Loop()
         while not self._stopped:
             try:
-                item = self._next()
-            except BaseException as error:  # of a signal handler or callback of the user's, while all is idle
-                self._report(error)
+                self._turn()
+            except BaseException:  # another, while one was being reported
                 continue
-            if item is None:
-                continue
-            try:
-                if callable(item):
-                    item()
-                elif item.take():
-                    self._dispatch(item)
-            except BaseException as error:  # a bug; whoever asks next is answered all the same
-                log.traceback("a worker", error)
         self.ended.set()
+
+    def _turn(self) -> None:
+        """Answer the next request, if there is one."""
+        try:
+            item = self._next()
+        except BaseException as error:  # of a signal handler or callback of the user's, while all is idle
+            self._report(error)
+            return
+        try:
+            if callable(item):
+                item()
+            elif item is not None and item.take():
+                self._dispatch(item)
+        except BaseException as error:  # a bug; whoever asks next is answered all the same
+            log.traceback("a worker", error)
 
     def run_in_thread(self, name: str) -> None:
         """Do `run` in a thread of its own, and tidy up after it."""
         self.started = True
 
         def work() -> None:
-            pthread_sigmask(SIG_BLOCK, {SIGINT, SIGTERM})  # signals are the main thread's
+            # Signals are the main thread's; but what user code starts inherits the mask, and must obey them.
+            pthread_sigmask(SIG_UNBLOCK if self._runs_code else SIG_BLOCK, {SIGINT, SIGTERM})
             self.run()
             if self.loop is not None:
                 self.loop.forget()

@@ -29,13 +29,13 @@ from queue import SimpleQueue
 from signal import SIG_BLOCK, SIG_SETMASK, SIGINT, SIGTERM, pthread_sigmask
 from threading import Thread
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, TypeVar
 
 import zmq
 
 from . import log
 from .outbox import Entry, Outbox, Text
-from .wire import EMPTY, Frame, Message, Session, WireError
+from .wire import DELIMITER, EMPTY, Frame, Message, Session, WireError
 
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 #: Seconds for which a port that is in use is tried again: a predecessor may be on its way out.
@@ -50,6 +50,7 @@ LINGER = 1.0
 LARGE = 1 << 16
 INFINITY = float("inf")
 
+T = TypeVar("T")
 Receive = Callable[[str, Message], None]
 #: Sees every message: "in" or "out", the channel, the frames.
 Tracer = Callable[[str, str, list[Frame]], None]
@@ -184,13 +185,17 @@ class Channels:
 
     def catch_up(self) -> int:
         """Read all that has reached the shell socket; return how many messages have arrived so far."""
-        answer: SimpleQueue[int] = SimpleQueue()
 
-        def read() -> None:
+        def read() -> int:
             self._read("shell", limit=None)
-            answer.put(self.received)
+            return self.received
 
-        self.outbox.call(read)
+        return self.ask(read)
+
+    def ask(self, function: Callable[[], T]) -> T:
+        """Have the channels thread call `function` between two messages, and return what it returns."""
+        answer: SimpleQueue[T] = SimpleQueue()
+        self.outbox.call(lambda: answer.put(function()))
         return answer.get()
 
     def call_later(self, seconds: float, function: Callable[[], None]) -> None:
@@ -405,7 +410,8 @@ class Channels:
                 self._left_behind = True
                 notice = "[minikernel] a frontend reads no output any more: it will miss some of it\n"
                 stream = {"name": "stderr", "text": notice}
-                self._transmit(iopub, self.session.pack("stream", stream, EMPTY, idents=[b"stream.stderr"]))
+                parent = bytes(frames[frames.index(DELIMITER) + 3])
+                self._transmit(iopub, self.session.pack("stream", stream, parent, idents=[b"stream.stderr"]))
             iopub.setsockopt(zmq.XPUB_NODROP, 1)
         else:
             self._stalled_since = 0.0

@@ -38,7 +38,6 @@ class Spec(NamedTuple):
 
 
 STR, INT, DICT, LIST, BOOL = (Field((kind,)) for kind in (str, int, dict, list, bool))
-JSON = Field((str, int, float, bool, dict, list, type(None)))
 
 
 def optional(kind: type, default: Any = None) -> Field:

@@ -108,10 +108,6 @@ class Outbox:
         tail = self._tail
         return tail is None or tail.name != name or tail.parent is not parent
 
-    def seal(self) -> None:
-        """Make the next text begin a message of its own."""
-        self._tail = None
-
     @property
     def full(self) -> bool:
         """Whether more is waiting than `BOUND` allows."""

@@ -5,7 +5,7 @@ hints find there.  A cell is compiled once from its tree, so that the value of a
 runs while the event loop is paused, or as a task of the loop when it awaits something at the top level
 (``kernel.loop``).  Whatever it raises is the user's, is caught here, and becomes one error.
 
-An `Interpreter` is made when the first request needs one, in the main thread; making it gives the process's
+An `Interpreter` is made when the first request needs one, in whatever thread; making it gives the process's
 streams, hooks and ``input`` to the user's code.  A kernel for another language overrides `execute`,
 `evaluate`, `complete`, `inspect` and `is_complete`.
 
