@@ -438,7 +438,7 @@ def _with_jedi(code: str, position: int, namespace: dict[str, Any], start: int, 
     """Add what jedi knows; what it can't tell in time is missed."""
 
     def ask() -> list[tuple[int, Match]]:
-        import jedi  # type: ignore[import-untyped, unused-ignore]
+        import jedi
 
         if not _jedi_lock.acquire(blocking=False):
             return []  # it still works on an earlier question
