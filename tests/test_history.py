@@ -187,7 +187,7 @@ def test_the_default_file_is_private(start: Start, tmp_path: Path) -> None:
 
 def test_a_start_touches_nothing(start: Start, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    kernel = start(env={**remember(""), "JUPYTER_DATA_DIR": str(data)})
+    kernel = start(env={**remember(""), "JUPYTER_DATA_DIR": str(data)}, ports=True)
     client = kernel.client()
     code = "import sys; [m for m in ('sqlite3', 'jupyter_core') if m in sys.modules]"
     assert client.execute(code, store_history=False).result == "[]"

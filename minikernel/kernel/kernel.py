@@ -209,18 +209,22 @@ class Kernel:
         request = Request(self, worker, channel, message, self.channels.received)
         if msg_type in BESIDE and worker is not self.control_worker:
             request.claim = threading.Lock()
-            self.channels.call_later(PATIENCE, lambda: self._answer_beside(request))
+            seen = worker.running
+            self.channels.call_later(PATIENCE, lambda: self._answer_beside(request, seen))
         worker.put(request, while_awaiting=msg_type in WHILE_AWAITING)
 
-    def _answer_beside(self, request: Request) -> None:
-        """Give a request that its worker has not come to yet to another thread.  The channels thread."""
+    def _answer_beside(self, request: Request, seen: Request | None) -> None:
+        """Give a request that one cell, `seen` a while ago, keeps waiting to another thread.
+
+        A queue of short cells keeps its order.  The channels thread.
+        """
         running, claim = request.worker.running, request.claim
         if claim is None or claim.locked():
             return
         if request.worker.ended.is_set():
             return
-        if running is None or running.msg_type in BESIDE:
-            self.channels.call_later(PATIENCE, lambda: self._answer_beside(request))
+        if running is None or running is not seen:
+            self.channels.call_later(PATIENCE, lambda: self._answer_beside(request, running))
             return
         if not request.take():
             return
