@@ -24,11 +24,8 @@ if __name__ == "__main__":  # a notebook's json.py or zmq.py must not be ours; u
 from contextlib import suppress
 from typing import Any, NoReturn
 
-COMMANDS = {
-    "install": "install this kernel for Jupyter to find",
-    "uninstall": "remove an installed kernel",
-    "list": "list the kernels that Jupyter finds",
-}
+#: The commands, and the tool that each is.
+COMMANDS = {"install": "install", "uninstall": "install", "list": "install", "protocol": "protocol"}
 
 _USAGE = """\
 usage: minikernel [-f FILE] [options]      run a kernel
@@ -68,9 +65,10 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command line `argv`, the process's own by default."""
     arguments = sys.argv[1:] if argv is None else argv
     if arguments and arguments[0] in COMMANDS:
-        from .tools.install import main as command
+        from importlib import import_module
 
-        sys.exit(command(arguments))
+        tool = import_module(f"minikernel.tools.{COMMANDS[arguments[0]]}")
+        sys.exit(tool.main(arguments))
     if "--help" in arguments or "-h" in arguments:
         print(_USAGE.format(commands=", ".join(COMMANDS)), end="")
     elif "--version" in arguments:
