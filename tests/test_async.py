@@ -90,7 +90,7 @@ def test_the_loop_survives_what_cells_do_to_it(client: Client) -> None:
     )
     assert client.execute("await asyncio.sleep(0, 4)").result == "4"
     client.execute("async def bad(): raise SystemExit(1)\nt = asyncio.create_task(bad())")
-    assert client.execute("await asyncio.sleep(0.01, 5)").status in ("ok", "error")
+    assert client.execute("await asyncio.sleep(0.01, 5)").status == "ok"
     assert client.execute("await asyncio.sleep(0, 6)").result == "6"
 
 

@@ -130,14 +130,8 @@ def test_interrupts_at_random_moments(kernel: KernelProcess) -> None:
 
 def test_it_comes_up_while_the_kernel_starts(start: Callable[..., KernelProcess]) -> None:
     kernel = start()
-    for _ in range(20):
-        try:
-            os.kill(kernel.pid, 0)
-        except ProcessLookupError:
-            break
     client = kernel.client()
     kernel.interrupt()
-    assert client.execute("1").status in ("ok", "error")
     assert client.execute("2").result == "2"
 
 
