@@ -199,6 +199,7 @@ class KernelProcess:
         *arguments: str,
         env: dict[str, str] | None = None,
         ports: bool = False,
+        without: tuple[str, ...] = (),
         **fields: Any,
     ) -> None:
         self.connection_file = directory / f"kernel-{os.urandom(4).hex()}.json"
@@ -209,6 +210,12 @@ class KernelProcess:
             connect.save(str(self.connection_file), info | dict.fromkeys(connect.PORTS, 0))
         self.log = self.connection_file.with_suffix(".log")
         environment = {**os.environ, "JPY_PARENT_PID": str(os.getpid()), **(env or {})}
+        if without:  # packages that this kernel shall not have
+            hiding = directory / "hiding"
+            hiding.mkdir(exist_ok=True)
+            hidden = f"import sys\nsys.modules.update(dict.fromkeys({without!r}))\n"
+            (hiding / "sitecustomize.py").write_text(hidden)
+            environment["PYTHONPATH"] = os.pathsep.join([str(hiding), environment.get("PYTHONPATH", "")])
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "minikernel", "-f", str(self.connection_file), *arguments],

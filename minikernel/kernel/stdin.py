@@ -37,7 +37,7 @@ class Prompts:
         Raises
         ------
         EOFError
-            The user has ended the input.
+            The user has ended the input, or the request has ended.
         """
         channels = request.kernel.channels
         while not self._one_at_a_time.acquire(timeout=0.1):  # another thread is asking
@@ -46,6 +46,8 @@ class Prompts:
             msg_id = channels.session.new_id()
             answers: SimpleQueue[str | None] = SimpleQueue()
             self._pending = (msg_id, request, answers, get_ident())
+            if request.idle:  # it has ended meanwhile, and `forget` has come too early
+                raise EOFError
             channels.send(
                 "stdin", "input_request", {"prompt": prompt, "password": password},
                 request.header_frame, idents=request.idents, msg_id=msg_id,

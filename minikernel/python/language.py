@@ -20,11 +20,11 @@ def _interpreter(kernel: Kernel) -> Interpreter:
     return Interpreter(kernel)
 
 
-def _has_debugger() -> bool:
-    """Look for debugpy without importing anything: this is on the way of every start."""
-    if "debugpy" in sys.modules:
-        return sys.modules["debugpy"] is not None
-    return any(finder.find_spec("debugpy", None) is not None for finder in sys.meta_path)
+def installed(name: str) -> bool:
+    """Tell whether a top-level package could be imported, without importing anything: this is on every start's way."""
+    if name in sys.modules:
+        return sys.modules[name] is not None
+    return any(finder.find_spec(name, None) is not None for finder in sys.meta_path)
 
 
 PYTHON = Language(
@@ -46,5 +46,5 @@ PYTHON = Language(
         {"text": "Jupyter Protocol", "url": "https://jupyter-client.readthedocs.io/en/stable/messaging.html"},
     ],
     interpreter=_interpreter,
-    has_debugger=_has_debugger,
+    has_debugger=lambda: installed("debugpy"),
 )
