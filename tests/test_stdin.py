@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from client import Client, KernelProcess
 
 
@@ -127,11 +129,17 @@ def test_pdb(kernel: KernelProcess) -> None:
     assert client.finish(msg_id).status == "ok"
 
 
-def test_a_question_ends_with_its_request(kernel: KernelProcess) -> None:
+def test_a_question_ends_with_its_request(kernel: KernelProcess, tmp_path: Path) -> None:
     client = kernel.client()
-    client.execute("import threading")
-    run_id = ask(client, "t = threading.Thread(target=input, daemon=True); t.start(); print('go')")
+    go_on = tmp_path / "go on"
+    client.execute("import os, threading, time")
+    run_id = ask(
+        client,
+        "t = threading.Thread(target=input, daemon=True); t.start()\n"
+        f"while not os.path.exists({str(go_on)!r}): time.sleep(0.01)",
+    )
     client.wait_for("stdin", lambda m: True)
+    go_on.touch()
     client.finish(run_id)
     msg_id = ask(client, "t.join(10); input('next? ')")
     client.answer("yes")

@@ -21,7 +21,7 @@ def _interpreter(kernel: Kernel) -> Interpreter:
 
 
 def installed(name: str) -> bool:
-    """Tell whether a top-level package could be imported, without importing anything: this is on every start's way."""
+    """Tell whether a top-level package could be imported, and import nothing: every start asks."""
     if name in sys.modules:
         return sys.modules[name] is not None
     return any(finder.find_spec(name, None) is not None for finder in sys.meta_path)
