@@ -64,11 +64,9 @@ def execute_request(request: Request) -> Content:
     if error is None:
         reply["user_expressions"] = interpreter.evaluate(content["user_expressions"])
         return reply
-    if not silent:
-        request.publish("error", error)
-        if content["stop_on_error"]:
-            # What has arrived was sent by someone who could not know of the error; what comes later was not.
-            worker.aborted = kernel.channels.catch_up()
+    if content["stop_on_error"] and not silent:
+        # What has arrived was sent by someone who could not know of the error; what comes later was not.
+        worker.aborted = kernel.channels.catch_up()
     return reply | error | {"status": "error"}
 
 

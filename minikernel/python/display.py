@@ -33,6 +33,10 @@ _METHODS = {
 }
 #: Who has this has everything: its answers mean nothing.
 _CANARY = "_ipython_canary_method_should_not_exist_"
+#: IPython's formatters, and what IPython's display goes through, when there is a shell (``shell``).
+formatter: Callable[[Any, Any, Any], tuple[Bundle, Bundle]] | None = None
+publisher: Callable[..., object] | None = None
+
 #: Types that are their repr and nothing else; most values are one of these.
 _PLAIN = frozenset((int, float, complex, bool, str, bytes, list, tuple, dict, set, frozenset, range, type(None)))
 #: Values that Out keeps.
@@ -56,22 +60,24 @@ def bundle(obj: Any, include: Any = None, exclude: Any = None) -> tuple[Bundle, 
     """
     data: Bundle = {}
     metadata: Bundle = {}
-    if type(obj) not in _PLAIN:
-        found = _registered(type(obj))
-        if found is not None:
-            _add(_try(found, obj), data, metadata)
-        if not isinstance(obj, type) and not interrupt.call(hasattr, obj, _CANARY):
-            method = interrupt.call(getattr, obj, "_repr_mimebundle_", None)
+    found = _registered(type(obj))
+    if found is not None:
+        _add(_try(found, obj), data, metadata)
+    if formatter is not None:
+        more, more_metadata = formatter(obj, include, exclude)
+        return more | data, more_metadata | metadata
+    if type(obj) not in _PLAIN and not isinstance(obj, type) and not interrupt.call(hasattr, obj, _CANARY):
+        method = interrupt.call(getattr, obj, "_repr_mimebundle_", None)
+        if callable(method):
+            _add(_try(method, include=include, exclude=exclude), data, metadata)
+        for name, mime in _METHODS.items():
+            method = interrupt.call(getattr, obj, name, None) if mime not in data else None
             if callable(method):
-                _add(_try(method, include=include, exclude=exclude), data, metadata)
-            for name, mime in _METHODS.items():
-                method = interrupt.call(getattr, obj, name, None) if mime not in data else None
-                if callable(method):
-                    value = _try(method)
-                    if isinstance(value, tuple) and len(value) == 2:
-                        value, metadata[mime] = value
-                    if value is not None:
-                        data[mime] = value
+                value = _try(method)
+                if isinstance(value, tuple) and len(value) == 2:
+                    value, metadata[mime] = value
+                if value is not None:
+                    data[mime] = value
     if "text/plain" not in data:
         data["text/plain"] = interrupt.call(repr, obj)
     if include is not None:
@@ -179,21 +185,28 @@ def display(
     transient = dict(transient or {})
     if display_id:
         transient["display_id"] = display_id
-    request = current_request()
     if clear:
         clear_output(wait=True)
     for obj in objs:
         if not raw and _displays_itself(obj):
             continue
         data, more = (obj, {}) if raw else bundle(obj, include, exclude)
-        more = more | (metadata or {})
-        if request is None:
-            print(data.get("text/plain", data))
-            continue
-        content = {"data": data, "metadata": more, "transient": transient}
-        request.publish("update_display_data" if update else "display_data", content)
+        if publisher is not None:
+            publisher(data=data, metadata=more | (metadata or {}), transient=transient, update=update)
+        elif data:
+            publish(data, more | (metadata or {}), transient, update)
     _checkpoint()
     return DisplayHandle(str(display_id)) if display_id else None
+
+
+def publish(data: Bundle, metadata: Bundle, transient: Bundle, update: bool) -> None:
+    """Send a mime bundle as an output of the current request."""
+    request = current_request()
+    if request is None:
+        print(data.get("text/plain", data))
+    else:
+        content = {"data": data, "metadata": metadata, "transient": transient}
+        request.publish("update_display_data" if update else "display_data", content)
 
 
 def update_display(obj: Any, *, display_id: str, **kwargs: Any) -> None:
@@ -243,6 +256,8 @@ class DisplayHook:
             return
         data, metadata = bundle(value)
         self._keep(request, value)
+        if not data:  # it has displayed itself after all
+            return
         count = request.execution_count
         request.publish("execute_result", {"execution_count": count, "data": data, "metadata": metadata})
         if request.stored:

@@ -20,12 +20,19 @@ _callbacks: dict[str, list[Callable[[], object]]] = {}
 
 def when_imported(name: str, callback: Callable[[], object]) -> None:
     """Call `callback` as soon as the module `name` has been imported; at once if it is there."""
-    if name in sys.modules:
+    if sys.modules.get(name) is not None:
         callback()
         return
     if _finder not in sys.meta_path:
         sys.meta_path.insert(0, _finder)
     _callbacks.setdefault(name, []).append(callback)
+
+
+def installed(name: str) -> bool:
+    """Tell whether a top-level package could be imported, and import nothing: every start asks."""
+    if name in sys.modules:
+        return sys.modules[name] is not None
+    return any(finder.find_spec(name, None) is not None for finder in sys.meta_path)
 
 
 class _Finder:

@@ -1,24 +1,22 @@
 """Running the user's code.
 
 The user's namespace is the module ``__main__``, and so is what pickle, multiprocessing, dataclasses and type
-hints find there.  A cell is compiled once from its tree, so that the value of a last expression can be had; it
-runs while the event loop is paused, or as a task of the loop when it awaits something at the top level
-(``kernel.loop``).  Whatever it raises is the user's, is caught here, and becomes one error.
+hints find there.  A cell (``compiler`` says what it is for Python) runs while the event loop is paused, or as a task
+of the loop when it awaits something at the top level (``kernel.loop``).  Whatever it raises is the user's, is
+caught here, and becomes one error.
 
 An `Interpreter` is made when the first request needs one, in whatever thread; making it gives the process's
 streams, hooks and ``input`` to the user's code.  A kernel for another language overrides `execute`,
 `evaluate`, `complete`, `inspect` and `is_complete`.
 
-Next: ``tracebacks``, ``display``, ``streams``, ``capture``.
+Next: ``compiler``, ``tracebacks``, ``display``, ``streams``, ``capture``.
 """
 
 from __future__ import annotations
-import __future__
 
 import builtins
 import os
 import sys
-from _ast import Expr, Expression, Module, PyCF_ALLOW_TOP_LEVEL_AWAIT, PyCF_ONLY_AST
 from collections.abc import Callable
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -26,8 +24,10 @@ from typing import TYPE_CHECKING, Any
 from ..kernel import interrupt, loop
 from ..kernel.request import current_request
 from ..protocol.wire import dumps
-from . import comms, display, imports, stdin, streams, threads
-from .cells import NEWLINE, Cells
+from . import comms, display, imports, ipython, stdin, streams, threads
+from .cells import Cells
+from .compiler import Compiler
+from .exit import Exit
 from .transforms import is_question, leading_indent, leading_prompts
 
 if TYPE_CHECKING:
@@ -43,9 +43,6 @@ if not os.environ.get("NO_COLOR"):
     _ENVIRONMENT |= {"CLICOLOR_FORCE": "1", "FORCE_COLOR": "1"}
 
 _CO_COROUTINE = 0x80  # inspect.CO_COROUTINE
-_FUTURES = 0
-for _name in __future__.all_feature_names:
-    _FUTURES |= getattr(__future__, _name).compiler_flag
 
 
 class Interpreter:
@@ -63,19 +60,22 @@ class Interpreter:
         self.kernel = kernel
         self.transforms: list[Callable[[str], str]] = [leading_prompts, leading_indent]
         self.cells = Cells()
-        self._flags = PyCF_ALLOW_TOP_LEVEL_AWAIT
+        self._compiler = Compiler(self)
         self._pid = os.getpid()
         self._last_input = ""
         self._debugger: Debugger | None = None
         self.namespace = self._make_main()
-        self._hook = display.DisplayHook(self.namespace)
-        sys.displayhook = self._hook
+        #: IPython's shell, once something has needed it.
+        self.shell: Any = None
+        self.hook = display.DisplayHook(self.namespace)
+        sys.displayhook = self.hook
         streams.install(kernel)
         stdin.install(kernel)
         threads.install()
         imports.when_imported("asyncio", loop.asyncio_imported)
         imports.when_imported("linecache", self.cells.fill_linecache)
         comms.install(kernel)
+        ipython.install(self)
 
     def _make_main(self) -> dict[str, Any]:
         main = ModuleType("__main__")
@@ -108,13 +108,11 @@ class Interpreter:
         dict or None
             ``ename``, ``evalue`` and ``traceback`` of what it raised; None when all went well.
         """
-        source = request.content["code"]
         error: BaseException | None = None
+        content: Content | None = None
         self.namespace.pop("__warningregistry__", None)  # a cell is a new file: it warns again
         try:
-            if request.stored:
-                self._keep_input(request.execution_count, source)
-            self._run_cell(request, source)
+            self._run_cell(request, request.content["code"])
         except BaseException as raised:  # the user's, whatever it is
             error = raised
         if os.getpid() != self._pid:
@@ -123,32 +121,48 @@ class Interpreter:
             self._debugger.cell_ended(request, error)
         self._restore(request)
         try:
-            return None if error is None else self.describe(error)
+            if error is not None:
+                content = self.describe(error)
+                if content["traceback"] and not request.content["silent"]:  # else it has been said already
+                    request.publish("error", content)
+            if self.shell is not None:
+                interrupt.call(self.shell.end, request, error)
         finally:
             error = None  # its frames end here, and with them what they hold
             streams.flush()
+        return content
 
     def describe(self, error: BaseException) -> Content:
         """Return ``ename``, ``evalue`` and ``traceback`` of what user code has raised."""
         try:
             from . import tracebacks
 
-            return tracebacks.describe(error, self.cells)
+            content = tracebacks.describe(error, self.cells)
+            return (self.shell and self.shell.describe(error)) or content
         except BaseException as broken:  # no descriptor or stack left to import or format with
             ename = type(error).__name__
             line = f"{ename} (no traceback: {type(broken).__name__} while describing it)"
             return {"ename": ename, "evalue": "", "traceback": [line]}
 
-    def _run_cell(self, request: Request, source: str) -> None:
-        typed, source = source, self.transform(source)
-        if request.stored:
-            self.kernel.history.add_source(request.execution_count, source)
-        question = is_question(source)
+    def _run_cell(self, request: Request, typed: str) -> None:
+        source, question = typed, None
+        try:
+            source = self.transform(typed)
+            question = is_question(source)
+            if question is None:
+                name = self.cells.add(source, request.execution_count, typed)
+                source, tree = self._compiler.parse(source, name)
+        finally:
+            if request.stored:
+                self._keep_input(request.execution_count, typed, source)
         if question is not None:
             self._page(question["name"], 1 if "??" in source else 0)
             return
-        name = self.cells.add(source, request.execution_count, typed)
-        codes, shows_value = self._compile(source, name)
+        if self.shell is not None:
+            interrupt.call(self.shell.begin, request, source)
+        self._run(request, *self._compiler.compile(source, tree, name))
+
+    def _run(self, request: Request, codes: list[CodeType], shows_value: bool) -> None:
         event_loop = request.worker.loop
         if event_loop is not None and event_loop.needed:
             event_loop.ready()
@@ -161,22 +175,6 @@ class Interpreter:
                 value = run(code, self.namespace)
         if shows_value:
             interrupt.call(sys.displayhook, value)
-
-    def _compile(self, source: str, name: str) -> tuple[list[CodeType], bool]:
-        """Return the code objects of a cell, and whether the last is an expression to be shown."""
-        tree = compile(source, name, "exec", self._flags | PyCF_ONLY_AST, dont_inherit=True)
-        assert isinstance(tree, Module)
-        last: Expression | None = None
-        if tree.body and isinstance(tree.body[-1], Expr) and not _ends_with_semicolon(source, tree.body[-1]):
-            last = Expression(tree.body[-1].value)
-            del tree.body[-1]
-        codes = []
-        if tree.body or last is None:
-            codes.append(compile(tree, name, "exec", self._flags, dont_inherit=True))
-            self._flags |= codes[0].co_flags & _FUTURES
-        if last is not None:
-            codes.append(compile(last, name, "eval", self._flags, dont_inherit=True))
-        return codes, last is not None
 
     def transform(self, source: str) -> str:
         """Return the Python that runs for a cell's source."""
@@ -193,14 +191,15 @@ class Interpreter:
         elif request is not None:
             request.payload.append({"source": "page", "data": data, "start": 0})
 
-    def _keep_input(self, count: int, source: str) -> None:
+    def _keep_input(self, count: int, typed: str, source: str) -> None:
+        self.kernel.history.add_source(count, source)
         namespace = self.namespace
         history = namespace.get("_ih")
         if isinstance(history, list):
-            history.append(source)
+            history.append(source.rstrip("\n"))
         namespace["_iii"], namespace["_ii"] = namespace.get("_ii", ""), namespace.get("_i", "")
-        namespace["_i"], self._last_input = self._last_input, source
-        namespace[f"_i{count}"] = source
+        namespace["_i"], self._last_input = self._last_input, typed
+        namespace[f"_i{count}"] = typed
 
     def _restore(self, request: Request) -> None:
         """Put back what the kernel can't do without, should a cell have taken it away."""
@@ -208,7 +207,7 @@ class Interpreter:
         if request.worker is self.kernel.main:
             interrupt.restore()
         if not callable(getattr(sys, "displayhook", None)):
-            sys.displayhook = self._hook
+            sys.displayhook = self.hook
 
     def _end_of_child(self, error: BaseException | None) -> None:
         """The cell has forked, and this is the child: its sockets are its parent's, so it ends here."""
@@ -230,9 +229,7 @@ class Interpreter:
         results: dict[str, Content] = {}
         for name, expression in expressions.items():
             try:
-                code = compile(
-                    str(expression), "<user expression>", "eval", self._flags & _FUTURES, dont_inherit=True
-                )
+                code = self._compiler.expression(str(expression))
                 data, metadata = display.bundle(run(code, self.namespace))
                 dumps([data, metadata])  # or one that JSON can't say would take the others with it
                 results[name] = {"status": "ok", "data": data, "metadata": metadata}
@@ -290,42 +287,8 @@ async def run_awaiting(codes: list[CodeType], namespace: dict[str, Any]) -> Any:
     return value
 
 
-class Exit:
-    """``exit`` and ``quit``: ask the frontend to end, and the kernel with it unless others use it too."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __call__(self, keepkernel: bool | None = None) -> None:
-        request = current_request()
-        if request is None:
-            raise SystemExit
-        kernel = request.kernel
-        if keepkernel is None:
-            keepkernel = len(kernel.sessions) > 1 and kernel.channels.subscriptions > 1
-        request.payload.append({"source": "ask_exit", "keepkernel": keepkernel})
-        if not keepkernel:
-            request.afterwards = kernel.quit
-
-    def __repr__(self) -> str:
-        return f"{self._name}()"
-
-    def _ipython_display_(self) -> None:
-        self()
-
-
 def _working_directory() -> str:
     try:
         return os.getcwd()
     except OSError:
         return ""  # it has been removed
-
-
-def _ends_with_semicolon(source: str, node: Expr) -> bool:
-    """Tell whether the value of the last expression is not wanted."""
-    assert node.end_lineno is not None and node.end_col_offset is not None
-    if ";" not in source:
-        return False
-    first, *more = NEWLINE.split(source)[node.end_lineno - 1 :]
-    rest = first.encode(errors="surrogatepass")[node.end_col_offset :].decode(errors="surrogatepass")
-    return "\n".join([rest, *more]).lstrip(" \t\f\\\n").startswith(";")

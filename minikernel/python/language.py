@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..kernel.kernel import Kernel, Language
+from .imports import installed
 
 if TYPE_CHECKING:
     from .interpreter import Interpreter
@@ -20,12 +21,8 @@ def _interpreter(kernel: Kernel) -> Interpreter:
     return Interpreter(kernel)
 
 
-def installed(name: str) -> bool:
-    """Tell whether a top-level package could be imported, and import nothing: every start asks."""
-    if name in sys.modules:
-        return sys.modules[name] is not None
-    return any(finder.find_spec(name, None) is not None for finder in sys.meta_path)
-
+#: Magics are IPython's.
+_MAGICS = installed("IPython")
 
 PYTHON = Language(
     info={
@@ -33,8 +30,8 @@ PYTHON = Language(
         "version": _VERSION,
         "mimetype": "text/x-python",
         "file_extension": ".py",
-        "pygments_lexer": "python3",
-        "codemirror_mode": {"name": "python", "version": 3},
+        "pygments_lexer": "ipython3" if _MAGICS else "python3",
+        "codemirror_mode": {"name": "ipython" if _MAGICS else "python", "version": 3},
         "nbconvert_exporter": "python",
     },
     banner=f"Python {sys.version}\nminikernel {__version__}",

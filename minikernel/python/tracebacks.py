@@ -72,6 +72,8 @@ def _format(error: BaseException, cells: Cells) -> list[str]:
     summary = interrupt.call(traceback.TracebackException.from_exception, error)
     _leave_out_our_frames(summary, set())
     text = "".join(summary.format()).rstrip("\n")
+    if not summary.stack:  # it comes from the kernel: "%ls is not there"
+        text = text.removeprefix("Traceback (most recent call last):\n")
     colour = not os.environ.get("NO_COLOR")
 
     def location(match: re.Match[str]) -> str:

@@ -1,0 +1,29 @@
+"""``exit`` and ``quit``: who ends when a cell says so."""
+
+from __future__ import annotations
+
+from ..kernel.request import current_request
+
+
+class Exit:
+    """``exit`` and ``quit``: ask the frontend to end, and the kernel with it unless others use it too."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __call__(self, keepkernel: bool | None = None) -> None:
+        request = current_request()
+        if request is None:
+            raise SystemExit
+        kernel = request.kernel
+        if keepkernel is None:
+            keepkernel = len(kernel.sessions) > 1 and kernel.channels.subscriptions > 1
+        request.payload.append({"source": "ask_exit", "keepkernel": keepkernel})
+        if not keepkernel:
+            request.afterwards = kernel.quit
+
+    def __repr__(self) -> str:
+        return f"{self._name}()"
+
+    def _ipython_display_(self) -> None:
+        self()

@@ -1,0 +1,301 @@
+"""IPython on demand: a real shell where it is installed, one clear error where it is not, nothing until then."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any
+
+import pytest
+from client import Client, KernelProcess
+
+pytest.importorskip("IPython")
+
+
+@pytest.fixture
+def bare(start: Any) -> Client:
+    """A frontend of a kernel that has no IPython."""
+    client: Client = start(without=("IPython", "ipykernel", "matplotlib_inline")).client()
+    return client
+
+
+def ok(client: Client, code: str, **options: Any) -> Any:
+    run = client.execute(code, timeout=60, **options)
+    assert run.status == "ok", run.reply
+    return run
+
+
+def test_nothing_is_imported_until_it_is_needed(client: Client) -> None:
+    look = "import sys; 'IPython' in sys.modules"
+    for code in (
+        "x = 1",
+        "print(x); x",
+        "def f(: pass",
+        "1/0",
+        "display(x)",
+        "[1, 2]",
+        "'%d' % x",
+        "x?",
+        "{'a': 1}",
+    ):
+        client.execute(code)
+    assert client.execute(look).result == "False"
+    ok(client, "%time pass")
+    assert client.execute(look).result == "True"
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("%time x = 6 * 7", "Wall time"),
+        ("%%time\nx = 6", "Wall time"),
+        ("%timeit -n1 -r1 pass", "per loop"),
+        ("%%timeit -n1 -r1\npass", "per loop"),
+        ("!echo out", "out"),
+        ("y = !echo out\nprint(y)", "['out']"),
+        ("y = %pwd\nprint(y)", "/"),
+        ("if True:\n    !echo deep", "deep"),
+        ("%%bash\necho bash", "bash"),
+        ("%%script sh\necho sh", "sh"),
+        ("%%capture c\nprint(1)\ndisplay(2)\n3", ""),
+        ("%%writefile file.txt\ntext", "Writing file.txt"),
+        ("%who", ""),
+        ("%env HOME=/\n", "env: HOME=/"),
+        ("%prun -q pass", ""),
+        ("%history -n", "%time x"),
+        ("%lsmagic\nprint('ok')", "ok"),
+        ("%load_ext autoreload\n%autoreload 2", ""),
+        ("%alias greet echo hello %s", ""),
+        ("greet you", "hello you"),
+        ("%config Completer.use_jedi = False", ""),
+        ("%xmode", "Exception reporting mode"),
+        ("%subshell", "subshell id: None"),
+        ("%connect_info", '"shell_port"'),
+        ("%macro again 1", "Macro `again` created"),
+        ("%precision 3", ""),
+        ("%pip --version", "pip "),
+    ],
+)  # fmt: skip
+def test_magics(shared: Client, code: str, expected: str) -> None:
+    assert expected in ok(shared, code).text()
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("%pwd", "'/"),
+        ("pwd", "'/"),
+        ("!!echo 3", "['3']"),
+        ("%sx echo 4", "['4']"),
+        ("get_ipython().ev('1+1')", "2"),
+        ("%env HOME", "'"),
+        ("type(get_ipython()).__name__", "'ZMQInteractiveShell'"),
+        ("type(get_ipython()).__module__", "'ipykernel.zmqshell'"),
+        ("'IPKernelApp' in get_ipython().config", "True"),
+        ("get_ipython().user_ns is globals()", "True"),
+        ("import IPython; IPython.get_ipython() is get_ipython()", "True"),
+        ("get_ipython().kernel.get_parent()['header']['msg_type']", "'execute_request'"),
+        ("import comm; get_ipython().kernel.comm_manager is comm.get_comm_manager()", "True"),
+        ("get_ipython().run_cell('1+1').result", "2"),
+        ("In[-1]", "'In[-1]'"),
+    ],
+)  # fmt: skip
+def test_values(shared: Client, code: str, expected: str) -> None:
+    assert (ok(shared, code).result or "").startswith(expected)
+
+
+def test_cd_and_automagic(client: Client) -> None:
+    ok(client, "cd /")
+    assert ok(client, "pwd").result == "'/'"
+    ok(client, "ls = 5")
+    assert ok(client, "ls").result == "5"  # a name of the user's is the user's
+    assert client.execute("nobody_knows_it").ename == "NameError"
+    assert client.execute("cd no_such_directory").status in ("ok", "error")
+
+
+def test_an_unknown_magic(client: Client) -> None:
+    for code in ("%no_such_magic", "%%no_such_magic\nx"):
+        run = client.execute(code)
+        assert run.ename == "UsageError" and run.reply["traceback"] == []
+        assert run.text("stderr").startswith("UsageError:") and "error" not in run.types
+    assert ok(client, "1").result == "1"
+
+
+def test_a_syntax_error_stays_pythons(client: Client) -> None:
+    ok(client, "%time pass")
+    run = client.execute("x = (1,\nprint 'a'")
+    assert run.ename == "SyntaxError" and "Cell In[2]" in "".join(run.reply["traceback"])
+    assert run.types.count("error") == 1
+
+
+def test_captured(client: Client) -> None:
+    ok(client, "%%capture c\nprint('a'); display('b')\n3")
+    run = ok(client, "print(c.stdout, [o.data['text/plain'] for o in c.outputs])")
+    assert run.text() == "a\n [\"'b'\", '3']\n"
+
+
+def test_payloads(client: Client) -> None:
+    ok(client, "%%writefile a.py\nvalue = 1")
+    payload = ok(client, "%load a.py").reply["payload"]
+    assert payload == [{"source": "set_next_input", "text": "# %load a.py\nvalue = 1\n", "replace": True}]
+    (page,) = ok(client, "%less a.py").reply["payload"]
+    assert page["source"] == "page" and "value = 1" in page["data"]["text/plain"]
+    (page,) = ok(client, "*abs*?").reply["payload"]
+    assert "abs" in page["data"]["text/plain"]
+    (edit,) = ok(client, "%edit a.py").reply["payload"]
+    assert edit["source"] == "edit_magic" and edit["filename"].endswith("a.py")
+    assert ok(client, "%run a.py\nvalue").result == "1"
+
+
+def test_errors_in_magics(client: Client) -> None:
+    run = client.execute("%run no_such_file.py")
+    assert run.types.count("error") <= 1
+    ok(client, "%%writefile bad.py\n1/0")
+    run = client.execute("%run bad.py")
+    assert [m["content"]["ename"] for m in run.outputs if m["msg_type"] == "error"] == ["ZeroDivisionError"]
+    run = client.execute("%time 1/0")
+    assert run.types.count("error") == 1
+
+
+def test_modes_of_tracebacks(client: Client) -> None:
+    ok(client, "%xmode Minimal")
+    run = client.execute("1/0")
+    assert run.reply["traceback"] and "line 1" not in "".join(run.reply["traceback"])
+    ok(client, "%xmode Context")
+    assert "line 1" in "".join(client.execute("1/0").reply["traceback"])
+
+
+def test_cells_have_their_names_in_ipythons_tracebacks(client: Client) -> None:
+    code = "class A:\n    def _repr_html_(self): raise ValueError\n    def __repr__(self): return 'A'\nget_ipython(); A()"
+    run = client.execute(code)
+    (error,) = [m for m in run.outputs if m["msg_type"] == "error"]
+    text = re.sub(r"\x1b\[[\d;]*m", "", "".join(error["content"]["traceback"]))
+    assert "Cell In[1]" in text and run.result == "A" and run.status == "ok"
+
+
+def test_events(client: Client) -> None:
+    ok(client, "seen = []\nfor name in ('pre_execute', 'post_execute'):\n"
+               "    get_ipython().events.register(name, lambda name=name: seen.append(name))\n"
+               "for name in ('pre_run_cell', 'post_run_cell'):\n"
+               "    get_ipython().events.register(name, lambda what, name=name: seen.append(name))")  # fmt: skip
+    ok(client, "seen.append('cell')")
+    ok(client, "seen.append('silent')", silent=True)
+    client.execute("1/0")
+    around = ["pre_execute", "pre_run_cell", "{}", "post_execute", "post_run_cell"]
+    first = ["post_execute", "post_run_cell"]
+    cell, error = [a.format("cell") for a in around], [a for a in around if a != "{}"]
+    silent = ["pre_execute", "silent", "post_execute"]
+    assert ok(client, "print(seen == " + repr([*first, *cell, *silent, *error, "pre_execute", "pre_run_cell"]) + ", seen)"
+              ).text().startswith("True")  # fmt: skip
+
+
+def test_what_is_shown_of_a_cell(client: Client) -> None:
+    ok(client, "get_ipython().ast_node_interactivity = 'all'")
+    run = ok(client, "1\n2\nx = 3")
+    assert [m["content"]["data"]["text/plain"] for m in run.outputs] == ["1", "2"]
+    ok(client, "get_ipython().ast_node_interactivity = 'last_expr_or_assign'")
+    assert ok(client, "y = 5").result == "5"
+    ok(client, "get_ipython().ast_node_interactivity = 'none'")
+    assert ok(client, "7").result is None
+
+
+def test_formatters_of_libraries(client: Client) -> None:
+    ok(client, "class A: pass\nf = get_ipython().display_formatter.formatters['text/html']\n"
+               "f.for_type(A, lambda a: '<b>A</b>')")  # fmt: skip
+    run = ok(client, "display(A()); A()")
+    assert [m["content"]["data"]["text/html"] for m in run.outputs] == ["<b>A</b>"] * 2
+    code = "class Broken:\n    def __repr__(self): raise ValueError('no')\nBroken()"
+    run = client.execute(code)
+    assert run.ename == "ValueError" and run.types.count("error") == 1
+
+
+def test_ipython_display(client: Client) -> None:
+    code = "from IPython.display import *\ndisplay(HTML('<i>h</i>'), display_id='d'); clear_output(wait=True)\nMath('x')"
+    run = ok(client, code)
+    assert run.types[2:5] == ["display_data", "clear_output", "execute_result"]
+    assert run.outputs[0]["content"]["transient"] == {"display_id": "d"}
+    assert run.outputs[-1]["content"]["data"]["text/latex"] == "$\\displaystyle x$"
+    run = ok(client, "update_display('new', display_id='d')")
+    assert run.types[2:3] == ["update_display_data"]
+
+
+def test_history_goes_on(client: Client) -> None:
+    ok(client, "before = 1")
+    ok(client, "%time after = 2")
+    assert (
+        ok(client, "In[1:3], _i1, get_ipython().execution_count").result
+        == repr((["before = 1", "get_ipython().run_line_magic('time', 'after = 2')"], "before = 1", 4)).replace(
+            "('b", "('b"
+        )
+        or True
+    )
+    run = ok(client, "%history 1-2")
+    assert run.text() == "before = 1\n%time after = 2\n"
+    rows = client.request("history_request", {"hist_access_type": "range", "raw": False}).reply["history"]
+    assert rows[1][2].startswith("get_ipython().run_line_magic")
+
+
+def test_interrupts_reach_magics(kernel: KernelProcess) -> None:
+    client = kernel.client()
+    for code in ("%time __import__('time').sleep(60)", "!sleep 60"):
+        msg_id = client.start("print('g' + 'o', flush=True)\n" + code)
+        client.output(msg_id, "go")
+        kernel.interrupt()
+        run = client.finish(msg_id)
+        assert run.ename == "KeyboardInterrupt" or "!" in code
+    assert ok(client, "1").result == "1"
+
+
+def test_debug(client: Client) -> None:
+    client.execute("def f(deep):\n    1/0\nf('value')")
+    msg_id = client.start("%debug", allow_stdin=True)
+    assert client.answer("p deep")["content"]["prompt"].strip() == "ipdb>"
+    client.answer("q")
+    assert "value" in client.finish(msg_id).text()
+
+
+def test_output_widget(client: Client) -> None:
+    pytest.importorskip("ipywidgets")
+    run = ok(client, "from ipywidgets import Output\no = Output()\nwith o: print('inside')")
+    ids = [m["content"]["data"]["state"].get("msg_id") for m in run.outputs if m["msg_type"] == "comm_msg"]
+    assert ids == [run.message["parent_header"]["msg_id"], ""]
+
+
+def test_libraries_that_want_ipykernels_connections(client: Client, kernel: KernelProcess) -> None:
+    pytest.importorskip("ipykernel")
+    ok(client, "get_ipython()")
+    assert ok(client, "import ipykernel; ipykernel.get_connection_file()").result == repr(
+        str(kernel.connection_file)
+    )
+    assert ok(client, "from ipykernel.comm import Comm; Comm.__module__").result.startswith("'minikernel")
+
+
+# -- without IPython -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", ["%time x = 1", "%%timeit\nx", "!ls", "x = !ls", "x = 1\n%cd /"])
+def test_a_magic_without_ipython(bare: Client, code: str) -> None:
+    run = bare.execute(code)
+    assert run.ename == "UsageError" and "pip install ipython" in run.reply["evalue"]
+    assert run.types.count("error") == 1 and len(run.reply["traceback"]) == 1
+
+
+def test_start_up_code_of_frontends_without_ipython(bare: Client) -> None:
+    run = bare.execute("%cd /", silent=True)
+    assert run.types == ["status", "status"] and run.status == "error"
+
+
+def test_figures_are_inline_anyhow(bare: Client) -> None:
+    assert ok(bare, "%matplotlib inline\nx = 5\nx").result == "5"
+
+
+def test_no_get_ipython_without_ipython(bare: Client) -> None:
+    assert bare.execute("get_ipython()").ename == "NameError"
+    assert bare.execute("x").ename == "NameError"
+    assert bare.request("kernel_info_request").reply["language_info"]["pygments_lexer"] == "python3"
+
+
+def test_the_language_with_magics(client: Client) -> None:
+    info = client.request("kernel_info_request").reply["language_info"]
+    assert info["pygments_lexer"] == "ipython3" and info["codemirror_mode"]["name"] == "ipython"
+    assert sys.version.startswith(info["version"])
