@@ -299,3 +299,18 @@ def test_the_language_with_magics(client: Client) -> None:
     info = client.request("kernel_info_request").reply["language_info"]
     assert info["pygments_lexer"] == "ipython3" and info["codemirror_mode"]["name"] == "ipython"
     assert sys.version.startswith(info["version"])
+
+
+def test_outputs_of_a_thread_are_sent_where_it_says(client: Client) -> None:
+    code = (
+        "import threading; parent, go = get_ipython().get_parent(), threading.Event()\n"
+        "def work(set):\n    set(parent)\n    go.wait(); print('late')\n"
+        "def later():\n    threads = [threading.Thread(target=work, args=[f]) for f in\n"
+        "        (get_ipython().set_parent, get_ipython().set_thread_parent)]\n"
+        "    for t in threads: t.start()\n    return threads"
+    )
+    first = ok(client, code).message["parent_header"]["msg_id"]
+    ok(client, "threads = later()")
+    second = client.start("go.set()\nfor t in threads: t.join()")
+    assert client.output(first, "late\nlate\n")
+    assert client.finish(second).text() == ""

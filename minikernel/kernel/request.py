@@ -15,16 +15,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
-from ..protocol.wire import Message
+from ..protocol.wire import Message, dumps
 
 if TYPE_CHECKING:
     from .kernel import Kernel
     from .worker import Worker
 
-_current: ContextVar[Request] = ContextVar("minikernel_request")
+#: None stands for the latest.
+_current: ContextVar[Request | None] = ContextVar("minikernel_request")
+_UNKNOWN: Any = object()
 _latest: Request | None = None
 
 
@@ -135,13 +138,32 @@ def latest_request() -> Request | None:
 
 def current_request() -> Request | None:
     """Return the request that the calling code works for; None only before the first one."""
-    request = _current.get(None)
-    if request is None:
+    request = _current.get(_UNKNOWN)
+    if request is _UNKNOWN:
         request = getattr(threading.current_thread(), "_minikernel_request", None)
         if request is None:
             return _latest
         _current.set(request)
-    return request
+    return _latest if request is None else request
+
+
+def adopt(parent: dict[str, Any] | None) -> Token[Request | None]:
+    """Let the calling context's outputs go to the request that a message `parent` is; with None to the latest.
+
+    `parent` is what `Kernel.get_parent` has returned, in this thread or in another.  Undo it with `reset`.
+    """
+    request = None
+    if parent:
+        request = copy(_latest)
+        assert request is not None
+        request.header = parent.get("header", parent)
+        request.header_frame = dumps(request.header)
+    return _current.set(request)
+
+
+def reset(token: Token[Request | None]) -> None:
+    """Undo an `adopt` of the same context."""
+    _current.reset(token)
 
 
 def inherit(thread: threading.Thread) -> None:

@@ -33,7 +33,7 @@ from traitlets.config import Config
 
 from .. import connect
 from ..kernel import interrupt
-from ..kernel.request import Request, current_request
+from ..kernel.request import Request, adopt, current_request, reset
 from . import display as ours
 from . import imports
 
@@ -285,6 +285,18 @@ class ZMQInteractiveShell(InteractiveShell):
     def parent_header(self) -> dict[str, Any]:
         """The same."""
         return self.get_parent()
+
+    def set_parent(self, parent: dict[str, Any]) -> None:
+        """Let the calling thread's outputs go to the cell of a message that `get_parent` has returned."""
+        adopt(parent)
+
+    def set_thread_parent(self, parent: dict[str, Any]) -> Any:
+        """The same; return what `reset_thread_parent` takes."""
+        return adopt(parent)
+
+    def reset_thread_parent(self, token: Any) -> None:
+        """Undo a `set_thread_parent`."""
+        reset(token)
 
     # -- around the cells that the interpreter runs ------------------------------------------------------
 
