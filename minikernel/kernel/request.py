@@ -16,7 +16,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar, Token
-from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from ..protocol.wire import Message, dumps
@@ -154,6 +153,8 @@ def adopt(parent: dict[str, Any] | None) -> Token[Request | None]:
     """
     request = None
     if parent:
+        from copy import copy
+
         request = copy(_latest)
         assert request is not None
         request.header = parent.get("header", parent)
