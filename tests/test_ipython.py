@@ -314,3 +314,19 @@ def test_outputs_of_a_thread_are_sent_where_it_says(client: Client) -> None:
     second = client.start("go.set()\nfor t in threads: t.join()")
     assert client.output(first, "late\nlate\n")
     assert client.finish(second).text() == ""
+
+
+def test_a_gui_lives_between_cells(start: Any) -> None:
+    kernel = start(env={"QT_QPA_PLATFORM": "offscreen"})
+    client = kernel.client()
+    if client.execute("import PySide6.QtCore").status == "error":
+        pytest.skip("needs Qt")
+    ok(client, "%gui qt\nfrom PySide6.QtCore import QTimer\nt, n = QTimer(), []\n"
+               "t.timeout.connect(lambda: n.append(1)); t.start(1)")  # fmt: skip
+    ok(client, "import asyncio\nwhile len(n) < 10: await asyncio.sleep(0.01)")
+    assert ok(client, "%gui\nlen(n) >= 10").result == "True"
+
+
+def test_an_unknown_gui(client: Client) -> None:
+    run = client.execute("%gui wx")
+    assert "qt and tk" in run.text("stderr")

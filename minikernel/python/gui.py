@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..kernel import interrupt
+
 if TYPE_CHECKING:
     from ..kernel.kernel import Kernel
 
@@ -42,7 +44,12 @@ def enable(kernel: Kernel, name: str | None) -> None:
 
     async def pump() -> None:
         while True:
-            step()
+            try:
+                interrupt.call(step)
+            except BaseException as error:  # of the user's callbacks: the windows live on
+                if isinstance(error, asyncio.CancelledError):
+                    raise
+                kernel.interpreter.show_error(error)
             await asyncio.sleep(PAUSE)
 
     assert kernel.main.loop is not None
