@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         write_connection_file,
     )
     from .kernel.kernel import Kernel
+    from .kernel.output_to import output_to
     from .python.display import clear_output, display, update_display
     from .python.interpreter import Interpreter
 
@@ -43,6 +44,7 @@ __all__ = [
     "find_connection_file",
     "get_connection_file",
     "get_connection_info",
+    "output_to",
     "update_display",
     "write_connection_file",
 ]
@@ -56,6 +58,7 @@ _HOME = {
     "find_connection_file": "connect",
     "get_connection_file": "connect",
     "get_connection_info": "connect",
+    "output_to": "kernel.output_to",
     "update_display": "python.display",
     "write_connection_file": "connect",
 }

@@ -330,3 +330,18 @@ def test_a_gui_lives_between_cells(start: Any) -> None:
 def test_an_unknown_gui(client: Client) -> None:
     run = client.execute("%gui wx")
     assert "qt and tk" in run.text("stderr")
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "indent"),
+    [
+        ("if True:\n    !ls", "incomplete", "    "),
+        ("if True:\n    !ls\n", "complete", ""),
+        ("x = !ls", "complete", ""),
+        ("%time x", "complete", ""),
+        ("x = )", "invalid", ""),
+    ],
+)
+def test_is_complete(shared: Client, code: str, status: str, indent: str) -> None:
+    reply = shared.request("is_complete_request", {"code": code}).reply
+    assert (reply["status"], reply.get("indent", "")) == (status, indent)

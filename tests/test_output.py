@@ -261,3 +261,33 @@ def test_raw_bundles_and_what_json_cannot_say(shared: Client) -> None:
 @pytest.mark.parametrize("code", ["None", "x = 3", "", "def f(): pass"])
 def test_nothing_to_show(shared: Client, code: str) -> None:
     assert shared.execute(code).outputs == []
+
+
+def test_outputs_that_are_sent_to_another_cell(client: Client) -> None:
+    client.execute("import threading, minikernel; go, parents = threading.Event(), []")
+    code = (
+        "def work():\n    go.wait(5)\n    print('usual')\n    with minikernel.output_to('current'): print('current')\n"
+        "    with minikernel.output_to({'header': {'msg_id': 'x', 'session': 's'}}): print('named')\n    print('usual again')\n"
+        "thread = threading.Thread(target=work); thread.start()"
+    )
+    first = client.execute(code).message["parent_header"]["msg_id"]
+    second = client.execute("go.set(); thread.join()")
+    assert second.text() == "current\n"
+    texts = [
+        (m["parent_header"]["msg_id"], m["content"]["text"]) for m in client.iopub if m["msg_type"] == "stream"
+    ]
+    texts += [
+        (m["parent_header"]["msg_id"], m["content"]["text"])
+        for m in client.heard["iopub"]
+        if m["msg_type"] == "stream"
+    ]
+    assert {("x", "named\n"), (first, "usual\n"), (first, "usual again\n")} <= set(texts)
+
+
+def test_what_outlives_its_cell_prints_below_the_current_one(client: Client) -> None:
+    client.execute(
+        "import threading, minikernel; go = threading.Event(); minikernel.output_to('current').everywhere()"
+    )
+    client.execute("thread = threading.Thread(target=lambda: go.wait(5) and print('late')); thread.start()")
+    assert client.execute("go.set(); thread.join()").text() == "late\n"
+    assert client.execute("minikernel.output_to('nowhere')").ename == "ValueError"

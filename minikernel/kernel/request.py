@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from ..protocol.wire import Message, dumps
+from ..protocol.wire import Message
 
 if TYPE_CHECKING:
     from .kernel import Kernel
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _current: ContextVar[Request | None] = ContextVar("minikernel_request")
 _UNKNOWN: Any = object()
 _latest: Request | None = None
+#: Where outputs go whose request has ended: to it, "origin", or to the latest, "current" (see ``output_to``).
+outlived = "origin"
 
 
 class Request:
@@ -143,28 +145,7 @@ def current_request() -> Request | None:
         if request is None:
             return _latest
         _current.set(request)
-    return _latest if request is None else request
-
-
-def adopt(parent: dict[str, Any] | None) -> Token[Request | None]:
-    """Let the calling context's outputs go to the request that a message `parent` is; with None to the latest.
-
-    `parent` is what `Kernel.get_parent` has returned, in this thread or in another.  Undo it with `reset`.
-    """
-    request = None
-    if parent:
-        from copy import copy
-
-        request = copy(_latest)
-        assert request is not None
-        request.header = parent.get("header", parent)
-        request.header_frame = dumps(request.header)
-    return _current.set(request)
-
-
-def reset(token: Token[Request | None]) -> None:
-    """Undo an `adopt` of the same context."""
-    _current.reset(token)
+    return _latest if request is None or (request.idle and outlived == "current") else request
 
 
 def inherit(thread: threading.Thread) -> None:

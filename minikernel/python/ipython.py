@@ -17,6 +17,7 @@ import re
 from _ast import Expr, Module
 from importlib import import_module
 from keyword import iskeyword
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from . import imports
@@ -31,6 +32,8 @@ _MAGIC = re.compile(r"^[ \t]*(%|!|\?|[\w.,* ]*=[ \t]*[%!]|.*\?[ \t]*$|[,;/][ \t]
 _WORD = re.compile(r"\s*([^\W\d]\w*)([ \t]+\S.*)?\s*")
 #: Notebooks begin with it, and without IPython figures are inline anyhow.
 _INLINE = re.compile(r"^[ \t]*%matplotlib[ \t]+inline[ \t]*$", re.M)
+
+_making = RLock()
 
 
 class UsageError(Exception):
@@ -50,14 +53,22 @@ def install(interpreter: Interpreter) -> None:
 
 
 def make(interpreter: Interpreter) -> Any:
-    """Return the shell; make it when there is none."""
+    """Return the shell; make it when there is none.  Any thread."""
     if interpreter.shell is None:
         import_module("IPython")  # which makes it (see `install`), unless this is that import
-        if interpreter.shell is None:
-            from . import shell
+        with _making:
+            if interpreter.shell is None:
+                from . import shell
 
-            shell.make(interpreter)
+                shell.make(interpreter)
     return interpreter.shell
+
+
+def may_be_magic(interpreter: Interpreter, source: str) -> bool:
+    """Tell whether a source that is no Python should be shown to IPython."""
+    if interpreter.shell is not None:
+        return True
+    return bool(_MAGIC.search(source) or _is_automagic(interpreter, source)) and installed("IPython")
 
 
 def translate(interpreter: Interpreter, source: str) -> str:
@@ -68,10 +79,10 @@ def translate(interpreter: Interpreter, source: str) -> str:
     UsageError
         It has a magic, and IPython is not installed.
     """
-    if interpreter.shell is not None or installed("IPython"):
-        if interpreter.shell is None and not _MAGIC.search(source) and not _is_automagic(interpreter, source):
-            return source
+    if may_be_magic(interpreter, source):
         return _transform(interpreter, source)
+    if installed("IPython"):
+        return source
     source = _INLINE.sub("", source)
     magic = re.search(r"^[ \t]*([\w.,* ]*=[ \t]*)?(%%?\w+|!)", source, re.M)
     if magic is None:

@@ -33,7 +33,8 @@ from traitlets.config import Config
 
 from .. import connect
 from ..kernel import interrupt
-from ..kernel.request import Request, adopt, current_request, reset
+from ..kernel.output_to import output_to
+from ..kernel.request import Request, current_request
 from . import display as ours
 from . import imports
 
@@ -288,15 +289,17 @@ class ZMQInteractiveShell(InteractiveShell):
 
     def set_parent(self, parent: dict[str, Any]) -> None:
         """Let the calling thread's outputs go to the cell of a message that `get_parent` has returned."""
-        adopt(parent)
+        output_to(parent).__enter__()
 
-    def set_thread_parent(self, parent: dict[str, Any]) -> Any:
+    def set_thread_parent(self, parent: dict[str, Any]) -> output_to:
         """The same; return what `reset_thread_parent` takes."""
-        return adopt(parent)
+        block = output_to(parent)
+        block.__enter__()
+        return block
 
-    def reset_thread_parent(self, token: Any) -> None:
+    def reset_thread_parent(self, block: output_to) -> None:
         """Undo a `set_thread_parent`."""
-        reset(token)
+        block.__exit__()
 
     # -- around the cells that the interpreter runs ------------------------------------------------------
 
