@@ -133,7 +133,9 @@ def run(fields: dict[str, str], ignored: list[str]) -> None:
     from .python.language import PYTHON
 
     kernel = Kernel(channels, info, PYTHON, history)
-    life = Life(kernel, [] if in_file is not None else [lambda: _remove(path)])
+    if in_file is None:
+        kernel.clean_up.append(lambda: _remove(path))
+    life = Life(kernel)
     interrupt.install(kernel.main, channels, kernel.quit)
     if not info["key"]:
         log.write("the connection file has no key: messages are not signed, and anybody may run code here")

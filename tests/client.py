@@ -200,14 +200,15 @@ class KernelProcess:
         env: dict[str, str] | None = None,
         ports: bool = False,
         without: tuple[str, ...] = (),
+        connection_file: Path | None = None,
         **fields: Any,
     ) -> None:
-        self.connection_file = directory / f"kernel-{os.urandom(4).hex()}.json"
-        _, info = minikernel.write_connection_file(self.connection_file, **fields)
-        if (
-            info["transport"] == "tcp" and not ports
-        ):  # the kernel binds and says where: no port can be taken meanwhile
-            connect.save(str(self.connection_file), info | dict.fromkeys(connect.PORTS, 0))
+        self.connection_file = connection_file or directory / f"kernel-{os.urandom(4).hex()}.json"
+        if connection_file is None:  # else of a kernel before this one
+            _, info = minikernel.write_connection_file(self.connection_file, **fields)
+            if info["transport"] == "tcp" and not ports:
+                # the kernel binds and says where: no port can be taken meanwhile
+                connect.save(str(self.connection_file), info | dict.fromkeys(connect.PORTS, 0))
         self.log = self.connection_file.with_suffix(".log")
         environment = {**os.environ, "JPY_PARENT_PID": str(os.getpid()), **(env or {})}
         if without:  # packages that this kernel shall not have

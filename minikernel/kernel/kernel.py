@@ -103,6 +103,8 @@ class Kernel:
         self.sessions: set[str] = set()
         #: Called before every output, so that what C code has written keeps its place.
         self.before_output: Callable[[], None] = lambda: None
+        #: Called when the process ends by itself: what removes the files that it has made.
+        self.clean_up: list[Callable[[], object]] = []
         #: Called by `stop`, in the control thread.
         self.on_stop: Callable[[], None] = lambda: None
         self._debugger: bool | None = None

@@ -16,7 +16,6 @@ import importlib
 import os
 import signal
 import threading
-from collections.abc import Callable
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
@@ -32,17 +31,10 @@ AT_LAST = 2.0
 
 
 class Life:
-    """The life of the process that is `kernel`.
+    """The life of the process that is `kernel`."""
 
-    Parameters
-    ----------
-    clean_up : list of callable
-        Called last: what removes the files that this process has made.
-    """
-
-    def __init__(self, kernel: Kernel, clean_up: list[Callable[[], None]]) -> None:
+    def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._clean_up = clean_up
         self._ending = threading.Lock()
         kernel.on_stop = self._see_to_it
         self._watch_launcher(os.environ.get("JPY_PARENT_PID", ""))
@@ -69,7 +61,7 @@ class Life:
         self._exit()
 
     def _exit(self) -> None:
-        for clean in self._clean_up:
+        for clean in self._kernel.clean_up:
             clean()
         os._exit(0)
 

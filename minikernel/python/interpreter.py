@@ -21,10 +21,11 @@ from collections.abc import Callable
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+from .. import connect
 from ..kernel import interrupt, loop
 from ..kernel.request import current_request
 from ..protocol.wire import dumps
-from . import comms, display, imports, ipython, stdin, streams, threads
+from . import comms, crash, display, imports, ipython, stdin, streams, threads
 from .cells import Cells
 from .compiler import Compiler
 from .exit import Exit
@@ -76,6 +77,7 @@ class Interpreter:
         imports.when_imported("linecache", self.cells.fill_linecache)
         comms.install(kernel)
         ipython.install(self)
+        self._evidence = crash.Evidence(kernel, connect.get_connection_file() or "")
 
     def _make_main(self) -> dict[str, Any]:
         main = ModuleType("__main__")
@@ -111,6 +113,10 @@ class Interpreter:
         error: BaseException | None = None
         content: Content | None = None
         self.namespace.pop("__warningregistry__", None)  # a cell is a new file: it warns again
+        if request.worker is self.kernel.main:
+            self._evidence.note(f"cell {request.execution_count}")
+        if self._evidence.of_predecessor and not request.content["silent"]:
+            self._evidence.tell()
         try:
             self._run_cell(request, request.content["code"])
         except BaseException as raised:  # the user's, whatever it is
@@ -130,6 +136,8 @@ class Interpreter:
         finally:
             error = None  # its frames end here, and with them what they hold
             streams.flush()
+        if request.worker is self.kernel.main:
+            self._evidence.note("idle")
         return content
 
     def describe(self, error: BaseException) -> Content:

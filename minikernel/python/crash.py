@@ -1,0 +1,116 @@
+"""What killed the kernel: written down before it happens, and told by the next one.
+
+A process that is killed says nothing.  So each cell's number is put into a small file beside the connection file
+when it begins, and `faulthandler` adds where the process was when a signal ended it.  A clean end removes the
+file.  The kernel that is started next on the same connection file (a frontend restarts it so) finds what is left,
+and tells it below the first cell that it runs.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import re
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ..protocol import log
+
+if TYPE_CHECKING:
+    from ..kernel.kernel import Kernel
+
+#: Bytes for what goes on; what faulthandler writes comes after them.
+_STATE = 64
+_OOM = "/sys/fs/cgroup/memory.events"
+_FRAME = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+|\?\?\?) in (?P<name>.*)')
+_PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
+_FRAMES = 5
+
+
+class Evidence:
+    """The file that a kernel leaves when it does not end by itself.
+
+    Parameters
+    ----------
+    kernel : Kernel
+    connection_file : str
+    """
+
+    def __init__(self, kernel: Kernel, connection_file: str) -> None:
+        self._path = connection_file.removesuffix(".json") + ".crash"
+        self._pid = os.getpid()
+        self._oom = _oom_kills()
+        #: What the predecessor died of, in words; empty when it ended well.
+        self.of_predecessor = self._read()
+        self._fd = -1
+        try:
+            flags = os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+            self._fd = os.open(self._path, flags, 0o600)
+        except OSError:
+            return  # a directory that we may only read: no evidence is no reason not to run
+        os.lseek(self._fd, _STATE, os.SEEK_SET)
+        faulthandler.enable(self._fd)
+        kernel.clean_up.append(self.remove)
+        self._exit = os._exit
+        os._exit = self._exit_and_say
+        self.note("idle")
+
+    def note(self, state: str) -> None:
+        """Write down what goes on: "cell 7"."""
+        if self._fd >= 0:
+            try:
+                os.pwrite(self._fd, f"{state} {self._oom}".encode().ljust(_STATE, b"\n"), 0)
+            except OSError:
+                self._fd = -1  # a full disk, or a cell has closed it
+
+    def remove(self) -> None:
+        """The kernel ends by itself: there is nothing to tell.  In the kernel's process only."""
+        if os.getpid() == self._pid:
+            try:
+                os.unlink(self._path)
+            except OSError as error:
+                log.complain("cannot remove", str(error))
+
+    def _exit_and_say(self, status: int) -> Any:
+        if os.getpid() == self._pid and os.path.exists(self._path):
+            os.write(self._fd, f"os._exit({status})\n".encode())
+        self._exit(status)
+
+    def _read(self) -> str:
+        try:
+            with open(self._path, errors="replace") as file:
+                text = file.read(1 << 16)
+        except OSError:
+            return ""
+        words = text[:_STATE].split()
+        if len(words) < 2:
+            return ""
+        where = f"in cell {words[1]}" if words[0] == "cell" else "while no cell ran"
+        lines = text[_STATE:].strip("\0\n").split("\n")
+        cause = lines[0].removeprefix("Fatal Python error: ")
+        if not cause:
+            oom = words[-1].isdigit() and int(words[-1]) < self._oom
+            cause = "killed because memory ran out (OOM killer)" if oom else "killed (SIGKILL)"
+        told = [f"[minikernel] the kernel before this one has died {where}: {cause}"]
+        current = text.partition("Current thread")[2].partition("\n\n")[0]
+        for frame in _FRAME.finditer(current):
+            if not frame["file"].startswith(_PACKAGE):
+                cell = re.fullmatch(r"<cell (\d+)(\.\d+)?>", frame["file"])
+                place = f"Cell In[{cell[1]}]" if cell else frame["file"]
+                told.append(f"  {place}, line {frame['line']}, in {frame['name']}")
+        return "\n".join(told[: _FRAMES + 1]) + "\n"
+
+    def tell(self) -> None:
+        """Print once, below the first cell, what the predecessor has died of."""
+        if self.of_predecessor:
+            print(self.of_predecessor, file=sys.stderr, end="")
+            self.of_predecessor = ""
+
+
+def _oom_kills() -> int:
+    """Return how many processes of this container have been killed for want of memory."""
+    try:
+        with open(_OOM) as file:
+            return next((int(line.split()[1]) for line in file if line.startswith("oom_kill ")), 0)
+    except OSError:
+        return 0  # no cgroup v2

@@ -1,0 +1,79 @@
+"""What killed a kernel is told by the one that is started next on its connection file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from client import Client, KernelProcess
+
+Start = Callable[..., KernelProcess]
+
+
+def again(start: Start, kernel: KernelProcess) -> Client:
+    """Start a kernel on the connection file of one that has died, as a restarter does."""
+    kernel.wait()
+    return start(connection_file=kernel.connection_file).client()
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("import ctypes\nctypes.string_at(0)", ["in cell 2", "Segmentation fault", "Cell In[2], line 2"]),
+        (
+            "import os\ndef f():\n    os.abort()\nf()",
+            ["in cell 2", "Aborted", "Cell In[2], line 3, in f", "line 4"],
+        ),
+        ("import os; os._exit(3)", ["in cell 2", "os._exit(3)"]),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", ["in cell 2", "killed (SIGKILL)"]),
+    ],
+)
+def test_the_cause(start: Start, code: str, told: list[str]) -> None:
+    kernel = start()
+    client = kernel.client()
+    client.execute("first = 1")
+    client.start(code)
+    successor = again(start, kernel)
+    successor.execute("pass", silent=True)
+    text = successor.execute("pass").text("stderr")
+    assert all(part in text for part in told), text
+    assert "minikernel/python" not in text
+    assert successor.execute("pass").text("stderr") == ""
+
+
+def test_killed_while_idle(start: Start) -> None:
+    kernel = start()
+    kernel.client().execute("pass")
+    os.kill(kernel.pid, signal.SIGKILL)
+    assert "while no cell ran" in again(start, kernel).execute("pass").text("stderr")
+
+
+def test_nothing_after_a_clean_end(start: Start, tmp_path: Path) -> None:
+    kernel = start()
+    client = kernel.client()
+    client.execute("pass")
+    (file,) = tmp_path.glob("*.crash")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    client.send("shutdown_request", {"restart": True}, "control")
+    successor = again(start, kernel)
+    assert successor.execute("pass").text("stderr") == ""
+    successor.execute("import os\nif not (pid := os.fork()): os._exit(5)\nos.waitpid(pid, 0)")
+    assert "os._exit" not in file.read_text()
+
+
+def test_evidence_that_is_no_evidence(start: Start, tmp_path: Path) -> None:
+    for rubbish in (b"", b"\0" * 64, b"cell", os.urandom(300), b"cell 7 x\n" + b"\xff" * 100):
+        kernel = start()
+        kernel.connection_file.with_suffix(".crash").write_bytes(rubbish)
+        assert kernel.client().execute("6 * 7").result == "42"
+
+
+def test_a_directory_that_is_read_only_or_gone(start: Start) -> None:
+    kernel = start()
+    client = kernel.client()
+    kernel.connection_file.with_suffix(".crash").mkdir()
+    assert client.execute("6 * 7").result == "42"
