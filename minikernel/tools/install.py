@@ -166,6 +166,10 @@ def _parser() -> argparse.ArgumentParser:
         "--env", action=_Variable, nargs="+", default={}, metavar=("K=V", "V"),
         help="K=V or K V: an environment variable for the kernel; may be repeated; ${OTHER} is expanded",
     )  # fmt: skip
+    adding.add_argument(
+        "--fork", metavar="MODULE", nargs="*",
+        help="start kernels by forking a process that has imported the kernel, and these modules",
+    )  # fmt: skip
     commands.add_parser("uninstall", parents=[common], help="remove an installed kernel")
     commands.add_parser("list", help="list the kernels that Jupyter finds; * marks ours")
     return parser
@@ -209,6 +213,9 @@ def _spec(options: argparse.Namespace) -> dict[str, Any]:
     spec["display_name"] = options.display_name or f"Python 3 ({options.name})"
     if options.env:
         spec["env"] = options.env
+    if options.fork is not None:
+        config = {"preload": " ".join(options.fork)}
+        spec["metadata"]["kernel_provisioner"] = {"provisioner_name": "minikernel-fork", "config": config}
     return spec
 
 
