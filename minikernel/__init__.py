@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .kernel.output_to import output_to
     from .python.display import clear_output, display, update_display
     from .python.interpreter import Interpreter
+    from .python.matplotlib import set_matplotlib_formats
 
 __all__ = [
     "Interpreter",
@@ -45,6 +46,7 @@ __all__ = [
     "get_connection_file",
     "get_connection_info",
     "output_to",
+    "set_matplotlib_formats",
     "update_display",
     "write_connection_file",
 ]
@@ -59,6 +61,7 @@ _HOME = {
     "get_connection_file": "connect",
     "get_connection_info": "connect",
     "output_to": "kernel.output_to",
+    "set_matplotlib_formats": "python.matplotlib",
     "update_display": "python.display",
     "write_connection_file": "connect",
 }

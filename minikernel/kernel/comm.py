@@ -242,11 +242,14 @@ class CommManager:
     @staticmethod
     def _call(request: Request, function: Callable[..., object], *args: Any) -> bool:
         """Call user code; show what it raises, and tell whether it went well."""
+        interpreter = request.kernel.interpreter
         try:
             interrupt.call(function, *args)
         except BaseException as error:  # the user's
-            request.kernel.interpreter.show_error(error)
+            interpreter.show_error(error)
             return False
+        finally:
+            interpreter.cell_ended()
         return True
 
 

@@ -38,9 +38,12 @@ formatter: Callable[[Any, Any, Any], tuple[Bundle, Bundle]] | None = None
 publisher: Callable[..., object] | None = None
 
 #: Types that are their repr and nothing else; most values are one of these.
-_PLAIN = frozenset((int, float, complex, bool, str, bytes, list, tuple, dict, set, frozenset, range, type(None)))
+_ATOMS = frozenset((int, float, complex, bool, str, bytes, range, type(None)))
+_PLAIN = _ATOMS | {list, tuple, dict, set, frozenset}
 #: Values that Out keeps.
 CACHE_SIZE = 1000
+#: How often output has been cleared.
+cleared = 0
 
 
 def bundle(obj: Any, include: Any = None, exclude: Any = None) -> tuple[Bundle, Bundle]:
@@ -79,12 +82,20 @@ def bundle(obj: Any, include: Any = None, exclude: Any = None) -> tuple[Bundle, 
                 if value is not None:
                     data[mime] = value
     if "text/plain" not in data:
-        data["text/plain"] = interrupt.call(repr, obj)
+        data["text/plain"] = _text(obj)
     if include is not None:
         data = {mime: value for mime, value in data.items() if mime in include}
     if exclude is not None:
         data = {mime: value for mime, value in data.items() if mime not in exclude}
     return data, {mime: value for mime, value in metadata.items() if mime in data or "/" not in mime}
+
+
+def _text(obj: Any) -> str:
+    if type(obj) in _ATOMS:
+        return repr(obj)
+    from . import pretty
+
+    return pretty.text(obj)
 
 
 def _registered(kind: type) -> Callable[[Any], Any] | None:
@@ -216,6 +227,8 @@ def update_display(obj: Any, *, display_id: str, **kwargs: Any) -> None:
 
 def clear_output(wait: bool = False) -> None:
     """Take away what the cell has shown; with `wait`, when it shows the next thing."""
+    global cleared
+    cleared += 1
     request = current_request()
     if request is not None:
         request.publish("clear_output", {"wait": bool(wait)})

@@ -25,7 +25,7 @@ from .. import connect
 from ..kernel import interrupt, loop
 from ..kernel.request import current_request
 from ..protocol.wire import dumps
-from . import comms, crash, display, imports, ipython, stdin, streams, threads
+from . import comms, crash, display, imports, ipython, libraries, stdin, streams, threads
 from .cells import Cells
 from .compiler import Compiler
 from .exit import Exit
@@ -55,11 +55,14 @@ class Interpreter:
         The user's globals.
     transforms : list of callable
         Each takes a cell's source and returns the source that runs instead.
+    after_cell : list of callable
+        Called, before the reply, when a cell or a comm's callback has ended, well or not.
     """
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.transforms: list[Callable[[str], str]] = [leading_prompts, leading_indent]
+        self.after_cell: list[Callable[[], object]] = []
         self.cells = Cells()
         self._compiler = Compiler(self)
         self._pid = os.getpid()
@@ -77,6 +80,7 @@ class Interpreter:
         imports.when_imported("linecache", self.cells.fill_linecache)
         comms.install(kernel)
         ipython.install(self)
+        libraries.install(self)
         self._evidence = crash.Evidence(kernel, connect.get_connection_file() or "")
 
     def _make_main(self) -> dict[str, Any]:
@@ -133,12 +137,23 @@ class Interpreter:
                     request.publish("error", content)
             if self.shell is not None:
                 interrupt.call(self.shell.end, request, error)
+            else:
+                self.cell_ended()
         finally:
             error = None  # its frames end here, and with them what they hold
             streams.flush()
         if request.worker is self.kernel.main:
             self._evidence.note("idle")
         return content
+
+    def cell_ended(self) -> None:
+        """Do what is to be done when user code has run; show what goes wrong with it."""
+        for callback in tuple(self.after_cell):
+            try:
+                interrupt.call(callback)
+            except BaseException as error:  # the user's: figures that can't be drawn
+                self.show_error(error)
+        streams.flush()
 
     def describe(self, error: BaseException) -> Content:
         """Return ``ename``, ``evalue`` and ``traceback`` of what user code has raised."""

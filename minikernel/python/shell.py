@@ -14,6 +14,7 @@ import os
 import sys
 from ast import AnnAssign, Assign, AugAssign, Expr, Load, Name, copy_location, fix_missing_locations
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -334,13 +335,13 @@ class ZMQInteractiveShell(InteractiveShell):
         return self._running[1]
 
     def end(self, request: Request, error: BaseException | None) -> None:
-        """A cell has ended: tell who has asked to be told.  This is where figures are shown."""
+        """A cell has ended: tell who has asked to be told."""
         running, result = self._running
         if running is not request or result is None:  # the cell has made the shell, or is no Python
             result = self._begin(request, request.content["code"])
         result.error_in_exec = error
         self.last_execution_result, self.last_execution_succeeded = result, error is None
-        self.events.trigger("post_execute")
+        self.interpreter.cell_ended()
         if not request.content["silent"]:
             self.events.trigger("post_run_cell", result)
 
@@ -374,6 +375,7 @@ def make(interpreter: Interpreter) -> None:
     shell.display_trap.__enter__()  # for good: or a magic that runs code would take the hook of %%capture away
     shell.kernel = _Kernel(shell)
     interpreter.shell = shell
+    interpreter.after_cell.append(partial(shell.events.trigger, "post_execute"))  # where figures are shown
     ours.formatter = _Formatter(shell)
     ours.publisher = lambda **message: shell.display_pub.publish(**message)
     imports.when_imported("ipykernel.comm", _our_comms)
