@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .kernel.output_to import output_to
     from .python.display import clear_output, display, update_display
     from .python.interpreter import Interpreter
-    from .python.matplotlib import set_matplotlib_formats
+    from .python.libraries import set_matplotlib_formats
 
 __all__ = [
     "Interpreter",
@@ -61,7 +61,7 @@ _HOME = {
     "get_connection_file": "connect",
     "get_connection_info": "connect",
     "output_to": "kernel.output_to",
-    "set_matplotlib_formats": "python.matplotlib",
+    "set_matplotlib_formats": "python.libraries",
     "update_display": "python.display",
     "write_connection_file": "connect",
 }

@@ -13,9 +13,11 @@ import os
 import sys
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from ..protocol import log
 from . import display
 from .imports import installed, when_imported
 
@@ -35,8 +37,12 @@ def install(interpreter: Interpreter) -> None:
 
 
 def _tell(name: str) -> None:
-    if not installed("IPython"):
+    if installed("IPython"):
+        return
+    try:
         _WITHOUT_IPYTHON[name](sys.modules[name])
+    except Exception as error:  # another version than we know: it can still be imported
+        log.complain(f"{name} can't be told that this is a notebook", repr(error))
 
 
 def choose_backend(interpreter: Interpreter) -> None:
@@ -59,6 +65,31 @@ def choose_backend(interpreter: Interpreter) -> None:
     matplotlib.use(OURS)
     matplotlib.interactive(True)  # figures are shown without being asked for
     interpreter.after_cell.append(_show_figures)
+
+
+def set_matplotlib_formats(*formats: str, **options: Any) -> None:
+    """Choose how matplotlib's figures are shown from now on.
+
+    Parameters
+    ----------
+    *formats : {"png", "retina", "jpeg", "svg", "pdf"}
+        One or several, of which a frontend takes the one it likes best.  "png" at first.
+    **options
+        As `Figure.savefig` takes them: ``bbox_inches=None``, ``pil_kwargs={"quality": 90}``.
+
+    Raises
+    ------
+    ValueError
+        A format is not one of these.
+    """
+    from matplotlib import get_backend
+
+    if get_backend() == INLINE:
+        import_module(INLINE.removeprefix("module://")).set_matplotlib_formats(*formats, **options)
+    else:
+        from .matplotlib import set_formats
+
+        set_formats(formats, options)
 
 
 def _figure(figure: Any) -> Any:

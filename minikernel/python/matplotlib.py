@@ -10,7 +10,6 @@ or in a widget's callback, it stays.
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -36,28 +35,11 @@ _formats: tuple[str, ...] = ("png",)
 _options: dict[str, Any] = {}
 
 
-def set_matplotlib_formats(*formats: str, **options: Any) -> None:
-    """Choose how figures are shown from now on.
-
-    Parameters
-    ----------
-    *formats : {"png", "retina", "jpeg", "svg", "pdf"}
-        One or several; the frontend takes the one it likes best.  "png" at first.
-    **options
-        For `print_figure`, as `Figure.savefig` takes them: ``bbox_inches=None``, ``pil_kwargs={"quality": 90}``.
-
-    Raises
-    ------
-    ValueError
-        A format is not one of these.
-    """
+def set_formats(formats: tuple[str, ...], options: dict[str, Any]) -> None:
+    """Do what `libraries.set_matplotlib_formats` says."""
     global _formats, _options
-    if "matplotlib_inline.backend_inline" in sys.modules:
-        sys.modules["matplotlib_inline.backend_inline"].set_matplotlib_formats(*formats, **options)
-        return
-    unknown = set(formats) - set(_MIMES)
-    if unknown or not formats:
-        raise ValueError(f"formats are {', '.join(_MIMES)}, not {', '.join(map(repr, unknown)) or 'none'}")
+    if not formats or set(formats) - set(_MIMES):
+        raise ValueError(f"the formats of figures are {', '.join(_MIMES)}, not {formats!r}")
     _formats, _options = formats, options
 
 
