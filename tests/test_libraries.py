@@ -295,6 +295,25 @@ def test_a_figure_waits_for_the_end_of_its_own_cell(mpl: Client) -> None:
     mpl.request("delete_subshell_request", {"subshell_id": subshell}, channel="control")
 
 
+def test_a_figure_waits_for_a_cell_that_awaits(mpl: Client) -> None:
+    ok(mpl, "from minikernel.kernel.request import current_request\n"
+            "current_request().kernel.comms.register_target('go', lambda comm, msg: go.set())")  # fmt: skip
+    code = "import asyncio; go = asyncio.Event()\nplt.plot([1]); print('waits'); await go.wait(); print('goes on');"
+    msg_id = mpl.start(code)
+    mpl.output(msg_id, "waits")
+    run = mpl.finish(mpl.send("comm_open", {"comm_id": "g", "target_name": "go"}), reply=False)
+    assert run.outputs == []
+    run = mpl.finish(msg_id)
+    assert kinds(run) == ["stream", "display_data"] and "goes on" in run.text()
+
+
+def test_a_figure_of_code_whose_outputs_go_elsewhere(mpl: Client) -> None:
+    ok(mpl, "from minikernel.kernel.request import current_request\n"
+            "parent = current_request().kernel.get_parent()")  # fmt: skip
+    run = ok(mpl, "with minikernel.output_to(parent): plt.plot([1])")
+    assert kinds(run) == ["display_data"]
+
+
 @pytest.mark.parametrize(
     ("env", "code", "backend"),
     [

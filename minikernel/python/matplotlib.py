@@ -20,7 +20,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..kernel import interrupt
-from ..kernel.request import current_request
+from ..kernel.request import Request, current_request
 from . import display
 
 _MIMES = {
@@ -75,14 +75,15 @@ def show_new() -> None:
 
 
 def _open() -> list[Any]:
-    """Return the open figures that are no other cell's."""
-    request = current_request()
-    return [
-        manager
-        for _, manager in sorted(Gcf.figs.items())
-        if isinstance(manager, FigureManager)
-        and (manager.request is None or manager.request is request or manager.request.idle)
-    ]
+    """Return the open figures, but those of cells that still run beside this one."""
+    managers = [manager for _, manager in sorted(Gcf.figs.items()) if isinstance(manager, FigureManager)]
+    return [manager for manager in managers if not _runs_beside(manager.request)]
+
+
+def _runs_beside(request: Request | None) -> bool:
+    if request is None or request is current_request() or request.idle:
+        return False
+    return request.worker.running is request or request.worker.awaits
 
 
 def _show(managers: list[Any], close: bool, wanted: Callable[[Any], bool] = lambda manager: True) -> None:
