@@ -70,7 +70,9 @@ def shown(run: Result) -> str:
 
 def row(library: Library, shows: str) -> str:
     """Return the beginning of the library's row in the README."""
-    what = f"no: {shows}" if shows.endswith("Error") else ", ".join(f"`{each}`" for each in shows.split())
+    what = ", ".join(f"`{each}`" for each in shows.split())
+    if shows == "ModuleNotFoundError":
+        what = "needs IPython"
     return f"| {library.name} | {what} |"
 
 
