@@ -69,8 +69,8 @@ def test_it_is_a_process_of_its_own(manage: Manage, tmp_path: Path) -> None:
     pids = [manager.provisioner.pid for manager in (first, second)]
     assert parent_of(pids[0]) == parent_of(pids[1]) == next(iter(Zygote._all.values())).process.pid
     client, other = frontend(first), frontend(second)
-    code = "import os, sys; (os.getpid(), os.getsid(0), os.getcwd(), os.environ.get('ONLY_HERE'), os.environ['JPY_PARENT_PID'])"
-    assert client.execute(code).result == repr((pids[0], pids[0], str(tmp_path), "1", str(os.getpid())))
+    code = "import os, sys; (os.getpid(), os.getsid(0), os.getcwd(), os.environ.get('ONLY_HERE'), os.environ['JPY_PARENT_PID']).__repr__()"
+    assert client.execute(code).result == repr(repr((pids[0], pids[0], str(tmp_path), "1", str(os.getpid()))))
     assert other.execute("import os; os.environ.get('ONLY_HERE'), os.getsid(0)").result == repr((None, pids[1]))
     assert client.execute("sys.argv, __name__, 'wave' in sys.modules").result.endswith("'__main__', True)")
     assert client.execute("import random; a = random.random(); import uuid; str(uuid.uuid4())").result

@@ -345,3 +345,24 @@ def test_an_unknown_gui(client: Client) -> None:
 def test_is_complete(shared: Client, code: str, status: str, indent: str) -> None:
     reply = shared.request("is_complete_request", {"code": code}).reply
     assert (reply["status"], reply.get("indent", "")) == (status, indent)
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("{3, 1, 2}", "{1, 2, 3}"),
+        ("def f(x): pass\nf", "<function __main__.f(x)>"),
+        ("class A: pass\nA", "__main__.A"),
+        ("list(range(40))", "[0,\n 1,"),
+        ("[object]", "[object]"),
+        ("from collections import OrderedDict; OrderedDict(a=1)", "OrderedDict([('a', 1)])"),
+    ],
+)
+def test_texts_that_are_not_the_repr(client: Client, code: str, expected: str) -> None:
+    assert (ok(client, code).result or "").startswith(expected)
+
+
+def test_texts_that_are_the_repr_do_not_load_ipython(client: Client) -> None:
+    for code in ("[1, 'a', {'b': 2.5}]", "{}", "{1}", "'long' * 100", "import datetime; datetime.date(2020, 1, 1)"):
+        ok(client, code)
+    assert ok(client, "import sys; 'IPython' in sys.modules").result == "False"

@@ -36,9 +36,12 @@ _CANARY = "_ipython_canary_method_should_not_exist_"
 #: IPython's formatters, and what IPython's display goes through, when there is a shell (``shell``).
 formatter: Callable[[Any, Any, Any], tuple[Bundle, Bundle]] | None = None
 publisher: Callable[..., object] | None = None
+#: Sets `formatter`, where IPython is installed: it prints some things otherwise than `repr`.
+make_formatter: Callable[[], object] | None = None
 
 #: Types that are their repr and nothing else; most values are one of these.
 _ATOMS = frozenset((int, float, complex, bool, str, bytes, range, type(None)))
+_SETS = (set, frozenset)
 _PLAIN = _ATOMS | {list, tuple, dict, set, frozenset}
 #: Values that Out keeps.
 CACHE_SIZE = 1000
@@ -93,9 +96,27 @@ def bundle(obj: Any, include: Any = None, exclude: Any = None) -> tuple[Bundle, 
 def _text(obj: Any) -> str:
     if type(obj) in _ATOMS:
         return repr(obj)
+    if make_formatter is not None:
+        if _is_its_repr(obj):
+            return str(interrupt.call(repr, obj))
+        make_formatter()
+        if formatter is not None:
+            return str(formatter(obj, {"text/plain"}, None)[0]["text/plain"])
     from . import pretty
 
     return pretty.text(obj)
+
+
+def _is_its_repr(obj: Any) -> bool:
+    """Tell whether IPython prints an object as `repr` does, so that it need not be loaded for it."""
+    if hasattr(type(obj), "_repr_pretty_") or type(obj).__module__ == "collections":
+        return False
+    if isinstance(obj, (list, tuple, dict, set, frozenset)) and len(obj) > (1 if isinstance(obj, _SETS) else 25):
+        return False
+    text: str = interrupt.call(repr, obj)
+    if type(obj) in _PLAIN:  # broken at 79 columns; and what is in it may be one of the others
+        return len(text) < 80 and "<" not in text
+    return not text.startswith("<")  # functions, classes, and what has no repr of its own
 
 
 def _registered(kind: type) -> Callable[[Any], Any] | None:

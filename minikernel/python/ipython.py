@@ -20,7 +20,7 @@ from keyword import iskeyword
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from . import imports
+from . import display, imports
 from .imports import installed
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def install(interpreter: Interpreter) -> None:
 
     if installed("IPython"):
         builtins.get_ipython = get_ipython  # type: ignore[attr-defined]
+        display.make_formatter = get_ipython
     imports.when_imported("IPython", lambda: make(interpreter))
 
 

@@ -14,6 +14,7 @@ import os
 import sys
 from ast import AnnAssign, Assign, AugAssign, Expr, Load, Name, copy_location, fix_missing_locations
 from collections.abc import Iterator
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -43,6 +44,10 @@ if TYPE_CHECKING:
     from ..kernel.comm import CommManager
     from ..kernel.history_file import Row
     from .interpreter import Interpreter
+
+
+#: The errors of the formatters that are at work.
+_failures: ContextVar[list[Any] | None] = ContextVar("minikernel_failures", default=None)
 
 
 class Compiler(CachingCompiler):
@@ -263,6 +268,14 @@ class ZMQInteractiveShell(InteractiveShell):
         """End the frontend, and the kernel with it unless others use it."""
         self.user_ns["exit"]()
 
+    def showtraceback(self, exc_tuple: Any = None, *args: Any, **kwargs: Any) -> None:
+        """Show an error; those of formatters are for `_Formatter` to judge."""
+        failures = _failures.get()
+        if failures is None:
+            super().showtraceback(exc_tuple, *args, **kwargs)
+        else:
+            failures.append(exc_tuple)
+
     def _showtraceback(self, etype: type, evalue: BaseException, stb: list[str]) -> None:
         """Publish an error that code of a magic has raised; the cell itself goes on."""
         request = current_request()
@@ -389,15 +402,18 @@ class _Formatter:
         self._shell = shell
 
     def __call__(self, obj: Any, include: Any, exclude: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        formatter = self._shell.display_formatter
-        without = {"text/plain", *(exclude or ())}
-        data, metadata = interrupt.call(formatter.format, obj, include=include, exclude=without)
-        if (include is None or "text/plain" in include) and "text/plain" not in (exclude or ()):
-            plain = formatter.formatters["text/plain"]
-            call = type(plain).__call__  # its wrapper would show what a __repr__ raises, and then say nothing
-            text = interrupt.call(getattr(call, "__wrapped__", call), plain, obj)
-            if text is not None:
-                data = {"text/plain": text, **data}
+        failures: list[Any] = []
+        token = _failures.set(failures)
+        try:
+            formatter = self._shell.display_formatter
+            data, metadata = interrupt.call(formatter.format, obj, include=include, exclude=exclude)
+        finally:
+            _failures.reset(token)
+        wanted = (include is None or "text/plain" in include) and "text/plain" not in (exclude or ())
+        if wanted and "text/plain" not in data and failures:
+            raise failures[0][1]  # of its __repr__: an object without a text is an error of the cell
+        for failure in failures:
+            self._shell.showtraceback(failure)
         return data, metadata
 
 
