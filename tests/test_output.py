@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from client import Client
@@ -195,7 +196,8 @@ class Rich:
     assert "text/html" not in bundles(shared.execute("display(Rich(), exclude=['text/html'])"))[0]["data"]
 
 
-def test_mimebundles_and_ipython_display(shared: Client) -> None:
+def test_mimebundles_and_ipython_display(start: Any) -> None:
+    shared = start(without=("IPython",)).client()
     shared.execute("""
 class Bundle:
     def _repr_mimebundle_(self, include=None, exclude=None):

@@ -110,7 +110,6 @@ class Zygote:
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
             os.setsid()
             for number, fd in enumerate(descriptors[:3]):
                 os.dup2(fd, number)
