@@ -208,9 +208,9 @@ MESSAGES: dict[str, Spec] = {
 
 
 def reply_type(msg_type: str) -> str | None:
-    """Return the type of the reply to a request; None for what gets none."""
+    """Return the type of the kernel's reply to a message of the table; None where it makes none."""
     spec = MESSAGES.get(msg_type)
-    return spec.reply if spec is not None else None
+    return spec.reply if spec is not None and spec.sender == "frontend" else None
 
 
 def complete(msg_type: str, content: Any) -> dict[str, Any]:
