@@ -37,6 +37,7 @@ usage: minikernel [-f FILE] [options]      run a kernel
   --shell, --iopub, --stdin, --control, --hb PORT
   --Session.key KEY              better left to the connection file
   --Session.signature_scheme hmac-HASH
+  --record FILE                  write every message to the end of FILE, as JSON; or to a file in it, a directory
   --help, --version
 
 Without -f a connection file is made, and the way to attach is printed.
@@ -57,6 +58,7 @@ _FIELDS = {
     "--hb": "hb_port",
     "--Session.key": "key",
     "--Session.signature_scheme": "signature_scheme",
+    "--record": "record",
     "--HistoryManager.hist_file": "history",  # nbclient, to kernels named python3
 }
 
@@ -115,6 +117,7 @@ def run(fields: dict[str, str], ignored: list[str]) -> None:
     from .protocol.wire import Session
 
     history = fields.pop("history", None)
+    record_path = fields.pop("record", None) or os.environ.get("MINIKERNEL_RECORD")
     path, info, in_file = _connection(fields, connect)
     try:
         channels = Channels(info, Session(info["key"].encode(), info["signature_scheme"]))
@@ -141,6 +144,10 @@ def run(fields: dict[str, str], ignored: list[str]) -> None:
         log.write("the connection file has no key: messages are not signed, and anybody may run code here")
     if ignored:
         log.write(f"ignored: {' '.join(ignored)}")
+    if record_path:
+        from .protocol import record
+
+        record.start(channels, info, path, record_path)
     if "file" not in fields and "JPY_PARENT_PID" not in os.environ:
         print(f"To attach a console:  jupyter console --existing {os.path.basename(path)}", flush=True)
     kernel.run()

@@ -52,7 +52,7 @@ INFINITY = float("inf")
 
 T = TypeVar("T")
 Receive = Callable[[str, Message], None]
-#: Sees every message: "in" or "out", the channel, the frames.
+#: Sees every message: "in" or "out", the channel, the frames; at last "end", when all has been sent.
 Tracer = Callable[[str, str, list[Frame]], None]
 
 
@@ -215,6 +215,7 @@ class Channels:
 
         self.outbox.call(end)
         self._thread.join()
+        self._trace("end", "", [])
         self._hb_context.term()  # ends the proxy, whose thread closes its socket
         self._context.term()
         for path in self._paths:  # of ipc sockets; libzmq forgets some
@@ -316,8 +317,7 @@ class Channels:
                 self._welcome(frames[0])
                 continue
             frames = [frame if isinstance(frame, bytes) else frame.buffer for frame in frames]
-            for trace in self.tracers:
-                trace("in", channel, frames)
+            self._trace("in", channel, frames)
             try:
                 message = self.session.unpack(frames)
             except WireError as error:
@@ -364,8 +364,7 @@ class Channels:
         else:
             entry()
             return 0
-        for trace in self.tracers:
-            trace("out", channel, frames)
+        self._trace("out", channel, frames)
         if channel == "iopub":
             return self._publish(frames)
         try:
@@ -408,15 +407,21 @@ class Channels:
             self._transmit(iopub, frames)
             if not self._left_behind:
                 self._left_behind = True
-                notice = "[minikernel] a frontend reads no output any more: it will miss some of it\n"
-                stream = {"name": "stderr", "text": notice}
+                text = "[minikernel] a frontend reads no output any more: it will miss some of it\n"
                 parent = bytes(frames[frames.index(DELIMITER) + 3])
-                self._transmit(iopub, self.session.pack("stream", stream, parent, idents=[b"stream.stderr"]))
+                content = {"name": "stderr", "text": text}
+                notice = self.session.pack("stream", content, parent, idents=[b"stream.stderr"])
+                self._trace("out", "iopub", notice)
+                self._transmit(iopub, notice)
             iopub.setsockopt(zmq.XPUB_NODROP, 1)
         else:
             self._stalled_since = 0.0
             self._left_behind = False
         return 0
+
+    def _trace(self, direction: str, channel: str, frames: list[Frame]) -> None:
+        for trace in self.tracers:
+            trace(direction, channel, frames)
 
     @staticmethod
     def _transmit(socket: zmq.Socket[bytes], frames: list[Frame]) -> None:
