@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import json
 import os
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -210,8 +210,9 @@ class Observer:
     A record whose kernel has gone is removed once it is read.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, alive: Callable[[int], bool]) -> None:
         self._directory = directory
+        self._alive = alive
         self._records: dict[str, tuple[int, Record]] = {}
         #: How many messages have been held against the rules.
         self.count = 0
@@ -226,7 +227,7 @@ class Observer:
         """
         faults = []
         for name in sorted(os.listdir(self._directory)):
-            gone = not alive(int(name.rpartition("-")[2].removesuffix(".jsonl")))
+            gone = not self._alive(int(name.rpartition("-")[2].removesuffix(".jsonl")))
             try:
                 self._read(name)
             except AssertionError as fault:
@@ -255,15 +256,3 @@ class Observer:
 
 def _key(header: Json) -> str:
     return json.dumps(header, sort_keys=True)
-
-
-def alive(pid: int) -> bool:
-    """Tell whether a process is there, and is no zombie."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    if not os.path.exists(f"/proc/{pid}"):
-        return sys.platform != "linux"
-    with open(f"/proc/{pid}/stat") as file:
-        return file.read().rpartition(")")[2].split()[0] != "Z"
