@@ -119,6 +119,7 @@ def run(fields: dict[str, str], ignored: list[str]) -> None:
     history = fields.pop("history", None)
     record_path = fields.pop("record", None) or os.environ.get("MINIKERNEL_RECORD")
     path, info, in_file = _connection(fields, connect)
+    registration = {name: info.pop(name) for name in tuple(info) if name.startswith("registration_")}
     try:
         channels = Channels(info, Session(info["key"].encode(), info["signature_scheme"]))
     except (OSError, ValueError) as error:
@@ -129,6 +130,14 @@ def run(fields: dict[str, str], ignored: list[str]) -> None:
         except (OSError, RuntimeError) as error:
             _give_up(f"cannot write the connection file {path}: {error}")
     connect.announce(path, info)
+    if registration.get("registration_port"):
+        from .protocol import handshake
+
+        try:
+            handshake.register(registration, info, channels.session)
+        except OSError as error:
+            _remove(path)
+            _give_up(f"cannot register with the launcher: {error.strerror}")
     # -- the rest
     from .kernel import interrupt
     from .kernel.kernel import Kernel
@@ -157,7 +166,8 @@ def run(fields: dict[str, str], ignored: list[str]) -> None:
 def _connection(fields: dict[str, str], connect: Any) -> tuple[str, dict[str, Any], dict[str, Any] | None]:
     """Return the connection file's path, the fields to use, and what is in the file; None when there is none.
 
-    The command line wins over the file, which is written again then.
+    The command line wins over the file, which is written again then.  A registration file stays as it is: what is
+    in it is used, and the kernel has a connection file of its own.
     """
     options = dict(fields)
     given = options.pop("file", None)
@@ -170,6 +180,8 @@ def _connection(fields: dict[str, str], connect: Any) -> tuple[str, dict[str, An
         _give_up(f"cannot read the connection file {path}: {error}")
     try:
         info = connect.normal((in_file or {"key": os.urandom(32).hex()}) | options)
+        if info.get("registration_port"):
+            path, in_file = connect.new_path(info.get("kernel_id")), None
         if info["transport"] == "ipc":
             connect.choose_ports(info, path)
     except ValueError as error:

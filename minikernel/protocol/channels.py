@@ -56,6 +56,13 @@ Receive = Callable[[str, Message], None]
 Tracer = Callable[[str, str, list[Frame]], None]
 
 
+def endpoint(transport: str, ip: str, port: int | str) -> str:
+    """Return zmq's name of the place that these fields of a connection file say."""
+    if transport == "ipc":
+        return f"ipc://{ip}-{port}"
+    return f"{transport}://[{ip}]:{port}" if ":" in ip else f"{transport}://{ip}:{port}"
+
+
 class Channels:
     """The sockets of one kernel.
 
@@ -124,24 +131,21 @@ class Channels:
 
             serve(socket, info)
         ip, port = info["ip"], int(info[f"{channel}_port"])
+        address = endpoint(info["transport"], ip, port or "*")
+        socket.ipv6 = ":" in ip
         if info["transport"] == "ipc":
-            endpoint = f"ipc://{ip}-{port}"
             self._paths.append(os.path.abspath(f"{ip}-{port}"))
-        else:
-            socket.ipv6 = ":" in ip
-            endpoint = f"{info['transport']}://[{ip}]:" if ":" in ip else f"{info['transport']}://{ip}:"
-            endpoint += str(port or "*")
         deadline = monotonic() + PORT_PATIENCE
         while True:
             try:
-                socket.bind(endpoint)
+                socket.bind(address)
                 break
             except zmq.ZMQError as error:
                 if error.errno != zmq.EADDRINUSE or monotonic() > deadline:
                     from .holder import describe
 
                     raise OSError(
-                        error.errno, f"cannot bind {channel} to {endpoint}: {describe(str(error.strerror), port)}"
+                        error.errno, f"cannot bind {channel} to {address}: {describe(str(error.strerror), port)}"
                     ) from None
                 sleep(0.05)  # nobody tells us when a port becomes free
         if info["transport"] == "tcp" and not port:

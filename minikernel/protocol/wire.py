@@ -32,7 +32,7 @@ from itertools import count
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any, NamedTuple
 
-PROTOCOL_VERSION = "5.5"
+PROTOCOL_VERSION = "5.6"
 DELIMITER = b"<IDS|MSG>"
 EMPTY = b"{}"
 
