@@ -11,8 +11,9 @@ the records after each test.  The rules, for every request on shell and control:
 * *Beside*: the idle of a request that ends beside one that still runs on the main shell is followed, as the next
   status, by another busy of that one; there is no other second busy.
 * *Order*: one thread answers one request after another, as they came.  So no request begins before an earlier
-  one of its lane has ended, which is how a lost idle, a lost reply and a lost request show.  `BESIDE` and
-  `WHILE_AWAITING` may overtake.
+  one of its lane has ended, which is how a lost idle, a lost reply and a lost request show.  What is in `BESIDE`
+  may be overtaken, for one other thread may have it; a comm's messages overtake a cell that awaits, and may be
+  overtaken where there are subshells, for theirs may be the cell that awaits.
 
 A kernel that was killed may leave requests unanswered.  One that ended has closed all it had begun, unless they
 run code of the user's, which it does not wait for.
@@ -44,7 +45,7 @@ LATE = frozenset(
     )
 )
 #: What the end of a kernel may cut off.
-USERS = BESIDE | WHILE_AWAITING | {"execute_request", "debug_request"}
+USERS = WHILE_AWAITING | {"execute_request", "debug_request", "complete_request", "inspect_request"}
 
 Json = dict[str, Any]
 
@@ -88,8 +89,9 @@ class Asked:
         self.msg_type: str = message["header"]["msg_type"]
         self.msg_id: str = message["header"]["msg_id"]
         self.lane = lane
-        self.overtakes = self.msg_type in BESIDE | WHILE_AWAITING
-        #: Whether the main shell runs it, as far as one can tell: what overtakes may be another thread's.
+        self.beside = self.msg_type in BESIDE
+        self.comm = self.msg_type in WHILE_AWAITING
+        #: Whether the main shell runs it, as far as one can tell: it may be another thread that does.
         self.main = False
         self.busy = self.replied = self.idle = False
 
@@ -106,6 +108,7 @@ class Record:
         self._requests: dict[str, Asked] = {}
         #: By lane, the requests that have no idle yet, in order of arrival.
         self._lanes: dict[str, list[Asked]] = {}
+        self._subshells = 0
         self._deleted: set[str] = set()
         #: After an idle: which requests may be busy again, and whether one of them must.
         self._owed: list[Asked] = []
@@ -131,6 +134,7 @@ class Record:
         lane = self._lane(message)
         asked = self._requests[_key(message["header"])] = Asked(message, lane)
         self._lanes.setdefault(lane, []).append(asked)
+        self._subshells += asked.msg_type == "create_subshell_request"
         if asked.msg_type == "delete_subshell_request" and isinstance(asked.content, dict):
             self._deleted.add(str(asked.content.get("subshell_id")))
 
@@ -177,13 +181,19 @@ class Record:
             assert asked in self._owed, f"a second busy of {asked}"
         else:
             assert not self._must, f"{self._owed[-1]} still runs, and the idle beside it hides that"
-            for other in self._lanes[asked.lane]:
-                if other is asked or asked.overtakes:
-                    break
-                assert other.overtakes, f"{asked} begins before {other} has {'ended' if other.busy else 'begun'}"
+            self._check_order(asked)
             asked.busy = True
-            asked.main = asked.lane == "main" and (asked.msg_type not in BESIDE or not self._running())
+            asked.main = asked.lane == "main" and not (asked.beside and self._running())
         self._owed, self._must = [], False
+
+    def _check_order(self, asked: Asked) -> None:
+        lane = self._lanes[asked.lane]
+        open_beside = [other for other in lane if other.beside and other.busy]
+        assert len(open_beside) < 2, f"{asked} begins before {open_beside[0]} has ended"
+        for other in [] if asked.beside else lane[: lane.index(asked)]:
+            if other.beside or (other.comm and self._subshells) or (asked.comm and not other.comm):
+                continue
+            raise AssertionError(f"{asked} begins before {other} has {'ended' if other.busy else 'begun'}")
 
     def _close(self, asked: Asked) -> None:
         assert not self._must, f"{self._owed[-1]} still runs, and the idle beside it hides that"
@@ -191,7 +201,7 @@ class Record:
         asked.idle = True
         self._lanes[asked.lane].remove(asked)
         self._owed = self._running()
-        self._must = any(not other.overtakes for other in self._owed)
+        self._must = not all(other.beside or other.comm for other in self._owed)
 
     def _running(self) -> list[Asked]:
         """What has begun on the main shell."""

@@ -27,12 +27,15 @@ def genuine(tmp_path_factory: pytest.TempPathFactory) -> Lines:
         queued = [client.send("connect_request") for _ in range(2)]
         for msg_id in queued:
             client.finish(msg_id)
+        for n in range(2):
+            client.request("is_complete_request", {"code": str(n)})
         client.execute("1/0")
         asks = client.start("input()", allow_stdin=True)
         client.answer("yes")
         client.finish(asks)
         client.send("comm_open", {"comm_id": "c", "target_name": "nobody"})
         client.wait_for("iopub", lambda m: m["msg_type"] == "comm_close")
+        client.execute("'the next'")
         running = client.start("import time\nprint('go')\nwhile not globals().get('stop'): time.sleep(0.01)")
         client.output(running, "go")
         client.request("kernel_info_request", channel="control")
@@ -99,6 +102,21 @@ def without(*what: Any, **more: Any) -> Callable[[Lines], None]:
 
     def fault(lines: Lines) -> None:
         del lines[find(lines, *what, **more)]
+
+    return fault
+
+
+def without_all(msg_type: str | None, state: str | None, of: str) -> Callable[[Lines], None]:
+    """Take away all messages (of a type and state) that answer requests of a type."""
+
+    def fault(lines: Lines) -> None:
+        lines[:] = [
+            line
+            for line in lines
+            if line.get("parent_header", {}).get("msg_type") != of
+            or (msg_type is not None and line["header"]["msg_type"] != msg_type)
+            or (state is not None and line["content"]["execution_state"] != state)
+        ]
 
     return fault
 
@@ -222,6 +240,9 @@ FAULTS: dict[str, tuple[Callable[[Lines], None], str]] = {
     # the order
     "a lost request": (lost, "begins before connect_request .* has begun"),
     "an answer out of order": (overtaken, "begins before"),
+    "no idle of what may be answered beside": (without_all("status", "idle", "is_complete_request"), "has ended"),
+    "no idle of a comm": (without("status", "idle", "comm_open"), "begins before comm_open .* has ended"),
+    "a lost comm": (without_all(None, None, "comm_open"), "begins before comm_open .* has begun"),
     "a request that has not arrived": (without(CELL), "has not arrived"),
     "something before starting": (exchanged(("status", "starting"), ("iopub_welcome",)), "starting comes first"),
     "two starting": (twice("status", "starting"), "starting comes first"),
