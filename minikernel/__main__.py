@@ -37,6 +37,7 @@ usage: minikernel [-f FILE] [options]      run a kernel
   --shell, --iopub, --stdin, --control, --hb PORT
   --Session.key KEY              better left to the connection file
   --Session.signature_scheme hmac-HASH
+  --record FILE                  write every message to the end of FILE, as JSON; or to a file in it, a directory
   --help, --version
 
 Without -f a connection file is made, and the way to attach is printed.
@@ -57,6 +58,7 @@ _FIELDS = {
     "--hb": "hb_port",
     "--Session.key": "key",
     "--Session.signature_scheme": "signature_scheme",
+    "--record": "record",
     "--HistoryManager.hist_file": "history",  # nbclient, to kernels named python3
 }
 
@@ -115,7 +117,9 @@ def run(fields: dict[str, str], ignored: list[str]) -> None:
     from .protocol.wire import Session
 
     history = fields.pop("history", None)
+    record_path = fields.pop("record", None) or os.environ.get("MINIKERNEL_RECORD")
     path, info, in_file = _connection(fields, connect)
+    registration = {name: info.pop(name) for name in tuple(info) if name.startswith("registration_")}
     try:
         channels = Channels(info, Session(info["key"].encode(), info["signature_scheme"]))
     except (OSError, ValueError) as error:
@@ -126,6 +130,14 @@ def run(fields: dict[str, str], ignored: list[str]) -> None:
         except (OSError, RuntimeError) as error:
             _give_up(f"cannot write the connection file {path}: {error}")
     connect.announce(path, info)
+    if registration.get("registration_port"):
+        from .protocol import handshake
+
+        try:
+            handshake.register(registration, info, channels.session)
+        except OSError as error:
+            _remove(path)
+            _give_up(f"cannot register with the launcher: {error.strerror}")
     # -- the rest
     from .kernel import interrupt
     from .kernel.kernel import Kernel
@@ -141,6 +153,10 @@ def run(fields: dict[str, str], ignored: list[str]) -> None:
         log.write("the connection file has no key: messages are not signed, and anybody may run code here")
     if ignored:
         log.write(f"ignored: {' '.join(ignored)}")
+    if record_path:
+        from .protocol import record
+
+        record.start(channels, info, path, record_path)
     if "file" not in fields and "JPY_PARENT_PID" not in os.environ:
         print(f"To attach a console:  jupyter console --existing {os.path.basename(path)}", flush=True)
     kernel.run()
@@ -150,7 +166,8 @@ def run(fields: dict[str, str], ignored: list[str]) -> None:
 def _connection(fields: dict[str, str], connect: Any) -> tuple[str, dict[str, Any], dict[str, Any] | None]:
     """Return the connection file's path, the fields to use, and what is in the file; None when there is none.
 
-    The command line wins over the file, which is written again then.
+    The command line wins over the file, which is written again then.  A registration file stays as it is: what is
+    in it is used, and the kernel has a connection file of its own.
     """
     options = dict(fields)
     given = options.pop("file", None)
@@ -163,6 +180,8 @@ def _connection(fields: dict[str, str], connect: Any) -> tuple[str, dict[str, An
         _give_up(f"cannot read the connection file {path}: {error}")
     try:
         info = connect.normal((in_file or {"key": os.urandom(32).hex()}) | options)
+        if info.get("registration_port"):
+            path, in_file = connect.new_path(info.get("kernel_id")), None
         if info["transport"] == "ipc":
             connect.choose_ports(info, path)
     except ValueError as error:

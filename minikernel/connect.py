@@ -445,11 +445,13 @@ def resolve(name: str) -> str:
     return os.path.abspath(name)
 
 
-def new_path() -> str:
-    """Return a path in the runtime directory that no kernel has."""
-    from uuid import uuid4
+def new_path(kernel_id: Any = None) -> str:
+    """Return a path in the runtime directory for the kernel that is called so, or one that no kernel has."""
+    if kernel_id is None:
+        from uuid import uuid4
 
-    return os.path.join(_runtime_dir(), f"kernel-{uuid4()}.json")
+        kernel_id = uuid4()
+    return os.path.join(_runtime_dir(), f"kernel-{str(kernel_id).replace(os.sep, '-')}.json")
 
 
 def _text(key: bytes | str) -> str:

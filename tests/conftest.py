@@ -12,9 +12,27 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from client import Client, KernelProcess
+from client import Client, KernelProcess, alive
+from observer import Observer
 
 os.environ["MINIKERNEL_HISTORY"] = "memory"  # no kernel of a test may touch the user's file, whoever starts it
+
+
+@pytest.fixture(scope="session")
+def observer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observer]:
+    """Has every kernel record its messages, and reads the records."""
+    directory = tmp_path_factory.mktemp("record")
+    os.environ["MINIKERNEL_RECORD"] = str(directory)
+    observer = Observer(directory, alive)
+    yield observer
+    observer.check()
+
+
+@pytest.fixture(autouse=True)
+def observed(observer: Observer) -> Iterator[None]:
+    """After each test, when its kernels have ended: hold all that kernels have said against the rules."""
+    yield
+    observer.check()
 
 
 @pytest.fixture

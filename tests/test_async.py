@@ -54,7 +54,7 @@ def test_tasks_live_on_while_the_kernel_is_idle(client: Client) -> None:
         "import asyncio\nasync def f():\n    await asyncio.sleep(0.2)\n    print('later')\nt = asyncio.create_task(f())"
     )
     client.finish(msg_id)
-    assert client.output(msg_id, "later") == "later\n"
+    assert client.output(msg_id, "later\n") == "later\n"
 
 
 def test_a_task_prints_into_its_own_cell(client: Client) -> None:
@@ -64,7 +64,7 @@ def test_a_task_prints_into_its_own_cell(client: Client) -> None:
     client.finish(msg_id)
     other = client.execute("await asyncio.sleep(0.3); print('other')")
     assert other.text() == "other\n"
-    assert client.output(msg_id, "mine") == "mine\n"
+    assert client.output(msg_id, "mine\n") == "mine\n"
 
 
 def test_context_variables_persist(client: Client) -> None:

@@ -20,7 +20,7 @@ def test_every_channel(start: Callable[..., KernelProcess], transport: str) -> N
     assert client.beats()
     for channel in ("shell", "control"):
         info = client.request("kernel_info_request", channel=channel).reply
-        assert info["protocol_version"] == "5.5" and info["implementation"] == "minikernel"
+        assert info["protocol_version"] == "5.6" and info["implementation"] == "minikernel"
         assert info["language_info"]["name"] == "python" and info["language_info"]["file_extension"] == ".py"
         ports = client.request("connect_request", channel=channel).reply
         assert {name: ports[name] for name in ports if name != "status"} == {

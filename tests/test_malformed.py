@@ -319,3 +319,22 @@ def test_a_kernel_without_a_key_takes_unsigned_messages(start: Callable[..., Ker
         send(client, "shell", MALFORMED[case](client))
         assert_unheard(client)
     assert sum("not signed" in line for line in kernel.stderr().splitlines()) == 1
+
+
+# -- what gets no reply ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channel", ["shell", "control"])
+@pytest.mark.parametrize("subshell", [None, "nobody"])
+@pytest.mark.parametrize(
+    "msg_type",
+    ["comm_open", "comm_msg", "comm_close", "input_request", "input_reply", "execute_reply", "no_request", "no"],
+)
+def test_no_message_is_answered_by_itself(
+    shared: Client, msg_type: str, subshell: str | None, channel: str
+) -> None:
+    """Busy and idle are all that a comm's message gets that makes no sense, and a message that is no request."""
+    header = shared.session.msg_header(msg_type) | ({"subshell_id": subshell} if subshell else {})
+    msg_id = shared.send(msg_type, {}, channel, header=header)
+    assert shared.finish(msg_id, channel, reply=False).types == ["status", "status"]
+    assert_unheard(shared, channel)

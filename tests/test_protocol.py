@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import minikernel
 from minikernel.kernel import handlers
-from minikernel.protocol.messages import MESSAGES, BadContent, complete
+from minikernel.protocol.messages import HANDSHAKE, MESSAGES, BadContent, complete
+from minikernel.protocol.wire import PROTOCOL_VERSION
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -20,22 +24,30 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_every_message_is_listed() -> None:
     done = run()
     assert done.returncode == 0
-    assert all(name in done.stdout for name in MESSAGES)
+    assert all(name in done.stdout for name in HANDSHAKE | MESSAGES)
 
 
-@pytest.mark.parametrize("name", MESSAGES)
+@pytest.mark.parametrize("name", HANDSHAKE | MESSAGES)
 def test_every_message_is_described(name: str) -> None:
     from minikernel.tools.protocol import describe
 
-    text = describe(name, MESSAGES[name])
+    spec = (HANDSHAKE | MESSAGES)[name]
+    text = describe(name, spec)
     assert text.startswith(name) and "Messaging in Jupyter" in text
-    assert all(field in text for field in MESSAGES[name].fields)
+    assert all(field in text for field in spec.fields)
 
 
 def test_one_message() -> None:
     assert "code: str\n" in run("execute_request").stdout
     done = run("exec")
     assert done.returncode == 1 and "execute_request" in done.stderr
+
+
+def test_the_version_is_the_kernelspecs_and_the_latest_of_the_table() -> None:
+    versions = {spec.since for spec in (HANDSHAKE | MESSAGES).values()}
+    assert max(versions, key=lambda version: tuple(map(int, version.split(".")))) == PROTOCOL_VERSION
+    kernelspec = Path(minikernel.__file__).parent.parent / "kernelspec" / "kernel.json"
+    assert json.loads(kernelspec.read_text())["kernel_protocol_version"] == PROTOCOL_VERSION
 
 
 def test_the_table_is_whole() -> None:

@@ -124,7 +124,7 @@ def test_the_header() -> None:
     assert {h["username"] for h in headers} == {'a "quoted"\nüser \udcff'}
     assert {h["session"] for h in headers} == {session.id} and session.id != Session(KEY).id
     assert len({h["msg_id"] for h in headers}) == 3
-    assert {h["version"] for h in headers} == {"5.5"}
+    assert {h["version"] for h in headers} == {"5.6"}
     before = datetime.datetime.now(datetime.timezone.utc)
     date = datetime.datetime.fromisoformat(
         json.loads(bytes(session.pack("t", {})[2]))["date"].replace("Z", "+00:00")

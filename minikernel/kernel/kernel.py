@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ..protocol import log
-from ..protocol.messages import BadContent, complete, reply_type
+from ..protocol.messages import MESSAGES, BadContent, complete, reply_type
 from ..protocol.wire import Message, now
 from . import handlers, interrupt
 from .history import History
@@ -245,13 +245,13 @@ class Kernel:
         worker = request.worker
         before = worker.running  # a cell that awaits, while a comm's message is delivered
         try:
-            request.make_current()
             request.started = now()
             if before is None:
                 interrupt.pending.discard(worker.ident)
             with self._status:
                 worker.running = request
                 self._publish_status(request, "busy")
+            request.make_current()  # not before: a thread that was born in C may print at any moment
             content = self._handle(request)
             if os.getpid() != self.pid:
                 os._exit(0)  # a callback has forked, and this is the child: its sockets are its parent's
@@ -293,9 +293,9 @@ class Kernel:
         self.interpreter.show_error(error)
 
     def _handle(self, request: Request) -> dict[str, Any] | None:
-        if request.worker is self.control_worker and request.msg_type not in self.control:
-            raise UnknownSubshellError(request.header.get("subshell_id"))
         table = self.control if request.worker in (self.control_worker, self.debug_worker) else self.shell
+        if table is self.control and request.msg_type in self.shell and request.msg_type not in table:
+            raise UnknownSubshellError(request.header.get("subshell_id"))
         handler = table.get(request.msg_type)
         if handler is None:
             log.complain("no handler", f"{request.msg_type[:80]!r} on {request.channel}")
@@ -311,7 +311,11 @@ class Kernel:
         return cast("dict[str, Any] | None", content)
 
     def _reply(self, request: Request, content: dict[str, Any]) -> None:
-        msg_type = reply_type(request.msg_type) or request.msg_type.replace("_request", "_reply")
+        name = request.msg_type
+        msg_type = reply_type(name) if name in MESSAGES else name.replace("_request", "_reply")
+        if msg_type is None:  # nobody waits for an answer to a comm's message
+            log.complain(f"refused a {name}", content.get("evalue", ""))
+            return
         if request.msg_type == "execute_request":  # the console counts on it, whatever went wrong
             content.setdefault("execution_count", request.worker.execution_count)
         if not request.replied:

@@ -52,8 +52,15 @@ INFINITY = float("inf")
 
 T = TypeVar("T")
 Receive = Callable[[str, Message], None]
-#: Sees every message: "in" or "out", the channel, the frames.
+#: Sees every message: "in" or "out", the channel, the frames; at last "end", when all has been sent.
 Tracer = Callable[[str, str, list[Frame]], None]
+
+
+def endpoint(transport: str, ip: str, port: int | str) -> str:
+    """Return zmq's name of the place that these fields of a connection file say."""
+    if transport == "ipc":
+        return f"ipc://{ip}-{port}"
+    return f"{transport}://[{ip}]:{port}" if ":" in ip else f"{transport}://{ip}:{port}"
 
 
 class Channels:
@@ -124,24 +131,21 @@ class Channels:
 
             serve(socket, info)
         ip, port = info["ip"], int(info[f"{channel}_port"])
+        address = endpoint(info["transport"], ip, port or "*")
+        socket.ipv6 = ":" in ip
         if info["transport"] == "ipc":
-            endpoint = f"ipc://{ip}-{port}"
             self._paths.append(os.path.abspath(f"{ip}-{port}"))
-        else:
-            socket.ipv6 = ":" in ip
-            endpoint = f"{info['transport']}://[{ip}]:" if ":" in ip else f"{info['transport']}://{ip}:"
-            endpoint += str(port or "*")
         deadline = monotonic() + PORT_PATIENCE
         while True:
             try:
-                socket.bind(endpoint)
+                socket.bind(address)
                 break
             except zmq.ZMQError as error:
                 if error.errno != zmq.EADDRINUSE or monotonic() > deadline:
                     from .holder import describe
 
                     raise OSError(
-                        error.errno, f"cannot bind {channel} to {endpoint}: {describe(str(error.strerror), port)}"
+                        error.errno, f"cannot bind {channel} to {address}: {describe(str(error.strerror), port)}"
                     ) from None
                 sleep(0.05)  # nobody tells us when a port becomes free
         if info["transport"] == "tcp" and not port:
@@ -215,6 +219,7 @@ class Channels:
 
         self.outbox.call(end)
         self._thread.join()
+        self._trace("end", "", [])
         self._hb_context.term()  # ends the proxy, whose thread closes its socket
         self._context.term()
         for path in self._paths:  # of ipc sockets; libzmq forgets some
@@ -316,8 +321,7 @@ class Channels:
                 self._welcome(frames[0])
                 continue
             frames = [frame if isinstance(frame, bytes) else frame.buffer for frame in frames]
-            for trace in self.tracers:
-                trace("in", channel, frames)
+            self._trace("in", channel, frames)
             try:
                 message = self.session.unpack(frames)
             except WireError as error:
@@ -364,8 +368,7 @@ class Channels:
         else:
             entry()
             return 0
-        for trace in self.tracers:
-            trace("out", channel, frames)
+        self._trace("out", channel, frames)
         if channel == "iopub":
             return self._publish(frames)
         try:
@@ -408,15 +411,21 @@ class Channels:
             self._transmit(iopub, frames)
             if not self._left_behind:
                 self._left_behind = True
-                notice = "[minikernel] a frontend reads no output any more: it will miss some of it\n"
-                stream = {"name": "stderr", "text": notice}
+                text = "[minikernel] a frontend reads no output any more: it will miss some of it\n"
                 parent = bytes(frames[frames.index(DELIMITER) + 3])
-                self._transmit(iopub, self.session.pack("stream", stream, parent, idents=[b"stream.stderr"]))
+                content = {"name": "stderr", "text": text}
+                notice = self.session.pack("stream", content, parent, idents=[b"stream.stderr"])
+                self._trace("out", "iopub", notice)
+                self._transmit(iopub, notice)
             iopub.setsockopt(zmq.XPUB_NODROP, 1)
         else:
             self._stalled_since = 0.0
             self._left_behind = False
         return 0
+
+    def _trace(self, direction: str, channel: str, frames: list[Frame]) -> None:
+        for trace in self.tracers:
+            trace(direction, channel, frames)
 
     @staticmethod
     def _transmit(socket: zmq.Socket[bytes], frames: list[Frame]) -> None:

@@ -206,11 +206,25 @@ MESSAGES: dict[str, Spec] = {
                         "Messages on the stdin ROUTER/DEALER channel", "The line."),
 }  # fmt: skip
 
+#: What a kernel and its launcher say before all that (``handshake``): contents that no header names.
+HANDSHAKE: dict[str, Spec] = {
+    "registration": Spec(
+        "registration", "kernel", "acknowledgement",
+        {"kernel_id": optional(str), "shell_port": STR, "iopub_port": STR, "stdin_port": STR, "control_port": STR,
+         "hb_port": STR},
+        "Kernel startup handshake", "These are my ports.  One signed frame; the name is not in it.", "5.6",
+    ),
+    "acknowledgement": Spec(
+        "registration", "launcher", None, {}, "Kernel startup handshake",
+        "Understood.  One signed frame with any content.", "5.6",
+    ),
+}  # fmt: skip
+
 
 def reply_type(msg_type: str) -> str | None:
-    """Return the type of the reply to a request; None for what gets none."""
+    """Return the type of the kernel's reply to a message of the table; None where it makes none."""
     spec = MESSAGES.get(msg_type)
-    return spec.reply if spec is not None else None
+    return spec.reply if spec is not None and spec.sender == "frontend" else None
 
 
 def complete(msg_type: str, content: Any) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from itertools import count
 from json.encoder import encode_basestring_ascii as quote
 from typing import Any, NamedTuple
 
-PROTOCOL_VERSION = "5.5"
+PROTOCOL_VERSION = "5.6"
 DELIMITER = b"<IDS|MSG>"
 EMPTY = b"{}"
 
@@ -110,13 +110,18 @@ class Session:
         return f"{self._prefix}{next(self._ids)}"
 
     def sign(self, frames: Iterable[Frame]) -> bytes:
-        """Return the signature of the four JSON frames; empty when there is no key."""
+        """Return the signature of a message's JSON frames; empty when there is no key."""
         if self._mac is None:
             return b""
         mac = self._mac.copy()
         for frame in frames:
             mac.update(frame)
         return mac.hexdigest().encode()
+
+    def verify(self, signature: Frame, frames: Iterable[Frame]) -> None:
+        """Raise `WireError` unless `signature` is that of the frames; without a key anything is."""
+        if self._mac is not None and not hmac.compare_digest(self.sign(frames), bytes(signature)):
+            raise WireError("wrong signature" if signature else "not signed")
 
     def pack(
         self,
@@ -175,11 +180,8 @@ class Session:
         if len(frames) < start + 6:
             raise WireError(f"{len(frames) - start - 1} frames after the delimiter, 5 are the least")
         signature, *four = frames[start + 1 : start + 6]
+        self.verify(signature, four)
         if self._mac is not None:
-            if not signature:
-                raise WireError("not signed")
-            if not hmac.compare_digest(self.sign(four), bytes(signature)):
-                raise WireError("wrong signature")
             self._refuse_replay(bytes(signature[:32]))
         header_frame = bytes(four[0])
         try:

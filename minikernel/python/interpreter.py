@@ -14,21 +14,19 @@ Next: ``compiler``, ``tracebacks``, ``display``, ``streams``, ``capture``.
 
 from __future__ import annotations
 
-import builtins
 import os
 import sys
 from collections.abc import Callable
-from types import CodeType, ModuleType
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from .. import connect
 from ..kernel import interrupt, loop
 from ..kernel.request import current_request
 from ..protocol.wire import dumps
-from . import comms, crash, display, imports, ipython, libraries, stdin, streams, threads
+from . import comms, crash, display, imports, ipython, libraries, namespace, stdin, streams, threads
 from .cells import Cells
 from .compiler import Compiler
-from .exit import Exit
 from .transforms import is_question, leading_indent, leading_prompts
 
 if TYPE_CHECKING:
@@ -37,11 +35,6 @@ if TYPE_CHECKING:
     from .debugger import Debugger
 
 Content = dict[str, Any]
-
-#: For programs that cells start: there is no terminal to page on, and frontends show colours.
-_ENVIRONMENT = {"PAGER": "cat", "GIT_PAGER": "cat", "CLICOLOR": "1"}
-if not os.environ.get("NO_COLOR"):
-    _ENVIRONMENT |= {"CLICOLOR_FORCE": "1", "FORCE_COLOR": "1"}
 
 _CO_COROUTINE = 0x80  # inspect.CO_COROUTINE
 
@@ -66,9 +59,9 @@ class Interpreter:
         self.cells = Cells()
         self._compiler = Compiler(self)
         self._pid = os.getpid()
-        self._last_input = ""
         self._debugger: Debugger | None = None
-        self.namespace = self._make_main()
+        self.namespace = namespace.make()
+        self._inputs = namespace.Inputs(self.namespace)
         #: IPython's shell, once something has needed it.
         self.shell: Any = None
         self.hook = display.DisplayHook(self.namespace)
@@ -82,27 +75,6 @@ class Interpreter:
         ipython.install(self)
         libraries.install(self)
         self._evidence = crash.Evidence(kernel, connect.get_connection_file() or "")
-
-    def _make_main(self) -> dict[str, Any]:
-        main = ModuleType("__main__")
-        # The module that started the process goes on to exist under its own name.
-        sys.modules["minikernel.__main__"] = sys.modules["__main__"]
-        sys.modules["__main__"] = main
-        if "" not in sys.path:
-            sys.path.insert(0, "")
-        del sys.argv[1:]  # a library that reads them would take the kernel's options for its own
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        namespace = vars(main)
-        history: list[str] = [""]
-        outputs: dict[int, Any] = {}
-        namespace.update(
-            __builtins__=builtins, In=history, Out=outputs, _ih=history, _oh=outputs, _dh=[_working_directory()],
-            _="", __="", ___="", _i="", _ii="", _iii="",
-            __session__=os.environ.get("JPY_SESSION_NAME", ""),
-            display=display.display, exit=Exit("exit"), quit=Exit("quit"),
-        )  # fmt: skip
-        return namespace
 
     # -- execute ---------------------------------------------------------------------------------------
 
@@ -177,7 +149,8 @@ class Interpreter:
                 source, tree = self._compiler.parse(source, name)
         finally:
             if request.stored:
-                self._keep_input(request.execution_count, typed, source)
+                self.kernel.history.add_source(request.execution_count, source)
+                self._inputs.add(request.execution_count, typed, source)
         if question is not None:
             self._page(question["name"], 1 if "??" in source else 0)
             return
@@ -213,16 +186,6 @@ class Interpreter:
             print(f"Object `{name}` not found.")
         elif request is not None:
             request.payload.append({"source": "page", "data": data, "start": 0})
-
-    def _keep_input(self, count: int, typed: str, source: str) -> None:
-        self.kernel.history.add_source(count, source)
-        namespace = self.namespace
-        history = namespace.get("_ih")
-        if isinstance(history, list):
-            history.append(source.rstrip("\n"))
-        namespace["_iii"], namespace["_ii"] = namespace.get("_ii", ""), namespace.get("_i", "")
-        namespace["_i"], self._last_input = self._last_input, typed
-        namespace[f"_i{count}"] = typed
 
     def _restore(self, request: Request) -> None:
         """Put back what the kernel can't do without, should a cell have taken it away."""
@@ -312,10 +275,3 @@ async def run_awaiting(codes: list[CodeType], namespace: dict[str, Any]) -> Any:
         if code.co_flags & _CO_COROUTINE:
             value = await value
     return value
-
-
-def _working_directory() -> str:
-    try:
-        return os.getcwd()
-    except OSError:
-        return ""  # it has been removed

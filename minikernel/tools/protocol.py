@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import sys
 
-from ..protocol.messages import MESSAGES, Field, Spec
+from ..protocol.messages import HANDSHAKE, MESSAGES, Field, Spec
+
+TABLE = HANDSHAKE | MESSAGES
 
 
 def main(arguments: list[str]) -> int:
     """Print all messages, one a line, or each of those that are named; return the exit code."""
     names = arguments[1:]
-    unknown = [name for name in names if name not in MESSAGES]
+    unknown = [name for name in names if name not in TABLE]
     if unknown:
-        near = [name for name in MESSAGES if any(word in name for word in unknown)]
+        near = [name for name in TABLE if any(word in name for word in unknown)]
         hint = f"; there are: {', '.join(near)}" if near else ""
         print(f"no message is called {', '.join(unknown)}{hint}", file=sys.stderr)
         return 1
     if names:
-        print("\n\n".join(describe(name, MESSAGES[name]) for name in names))
+        print("\n\n".join(describe(name, TABLE[name]) for name in names))
         return 0
-    width = max(map(len, MESSAGES))
-    for name, spec in MESSAGES.items():
-        print(f"{spec.channel.split()[0]:8} {name:{width}}  {spec.about}")
+    width = max(map(len, TABLE))
+    for name, spec in TABLE.items():
+        print(f"{spec.channel.split()[0]:12} {name:{width}}  {spec.about}")
     return 0
 
 
 def describe(msg_type: str, spec: Spec) -> str:
     """Return what the table says of one message, for people."""
-    to = {"frontend": "frontend → kernel", "kernel": "kernel → frontend", "both": "both ways"}[spec.sender]
+    peer = "launcher" if msg_type in HANDSHAKE else "frontend"
+    to = {peer: f"{peer} → kernel", "kernel": f"kernel → {peer}", "both": "both ways"}[spec.sender]
     lines = [msg_type, f"  {spec.about}", f"  {to}, on {' or '.join(spec.channel.split())}"]
     if spec.reply:
         lines.append(f"  answered by {spec.reply}")

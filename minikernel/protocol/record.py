@@ -1,0 +1,93 @@
+"""A record of every message: ``minikernel --record FILE``, or $MINIKERNEL_RECORD.  Imported where one is asked for.
+
+One JSON object a line, in the order in which the channels thread read and sent::
+
+    {"time": 1764000000.0, "direction": "in", "channel": "shell", "idents": ["6d6b"], "header": {…},
+     "parent_header": {…}, "metadata": {…}, "content": {…}, "buffers": [1024]}
+
+The time is in seconds since the epoch, the routing ids (on iopub the topic) are in hex, of buffers there is the
+size; the four objects are as they travelled.  What was refused has ``"refused"`` and the reason instead, and the
+last line has the direction "end"; it is missing when the kernel was killed.
+
+Neither the key nor a signature is in it, but all that was said and typed is, passwords too: the file is for its
+owner's eyes.  Each line is one write at the end of the file, so kernels may share one; in a directory each has
+its own.  A forked child has no channels thread, and so writes nothing.  A disk that is full ends the record
+with a word on stderr, and not the kernel.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+from typing import Any
+
+from . import log
+from .channels import Channels
+from .wire import DELIMITER, Frame, Session, WireError
+
+#: Between the tokens of JSON, where alone they may stand in it, these are spaces.
+_ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
+
+
+def start(channels: Channels, info: dict[str, Any], connection_file: str, path: str) -> None:
+    """Record all messages of `channels`, which have not been started, in the file or directory `path`."""
+    if os.path.isdir(path):
+        name = os.path.splitext(os.path.basename(connection_file))[0]
+        path = os.path.join(path, f"{name}-{os.getpid()}.jsonl")
+    # A session of its own comes to the same verdicts: what the kernel's has seen would be a replay to it.
+    session = Session(info["key"].encode(), info["signature_scheme"])
+    try:
+        channels.tracers.append(Recorder(path, session))
+    except OSError as error:
+        log.write(f"cannot record to {path}: {error.strerror}")
+
+
+class Recorder:
+    """A tracer that writes what it sees to the end of the file `path`.
+
+    Raises
+    ------
+    OSError
+        The file can't be opened.
+    """
+
+    def __init__(self, path: str, session: Session) -> None:
+        self._path = path
+        self._session = session
+        # of a pipe that nobody reads, no kernel may come to a halt
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600)
+        if stat.S_ISREG(os.fstat(self._fd).st_mode):
+            os.fchmod(self._fd, 0o600)
+
+    def __call__(self, direction: str, channel: str, frames: list[Frame]) -> None:
+        """Write one line.  The channels thread."""
+        line = b'{"time": %.6f, "direction": "%b"' % (time.time(), direction.encode())
+        if direction != "end":
+            line += b', "channel": "%b", %b' % (channel.encode(), self._describe(direction, frames))
+        rest = memoryview(line + b"}\n")
+        try:
+            while rest and self._fd >= 0:
+                rest = rest[os.write(self._fd, rest) :]
+        except OSError as error:
+            os.close(self._fd)
+            self._fd = -1
+            log.write(f"the record in {self._path} ends here: {error.strerror}")
+
+    def _describe(self, direction: str, frames: list[Frame]) -> bytes:
+        """Return the fields of a message as JSON text."""
+        if direction == "in":
+            try:
+                self._session.unpack(frames)
+            except WireError as error:
+                return b'"refused": %b' % json.dumps(str(error)).encode()
+        at = frames.index(DELIMITER)
+        idents = [bytes(ident).hex() for ident in frames[:at]]
+        sizes = [len(buffer) for buffer in frames[at + 6 :]]
+        four = [bytes(frame).translate(_ONE_LINE) for frame in frames[at + 2 : at + 6]]
+        return b'"idents": %b, "header": %b, "parent_header": %b, "metadata": %b, "content": %b, "buffers": %b' % (
+            json.dumps(idents).encode(),
+            *four,
+            json.dumps(sizes).encode(),
+        )
