@@ -266,10 +266,11 @@ def test_nothing_to_show(shared: Client, code: str) -> None:
 
 
 def test_outputs_that_are_sent_to_another_cell(client: Client) -> None:
-    client.execute("import threading, minikernel; go, parents = threading.Event(), []")
+    code = "import threading, minikernel; go, named = threading.Event(), get_ipython().get_parent()"
+    zeroth = client.execute(code).message["parent_header"]["msg_id"]
     code = (
         "def work():\n    go.wait(5)\n    print('usual')\n    with minikernel.output_to('current'): print('current')\n"
-        "    with minikernel.output_to({'header': {'msg_id': 'x', 'session': 's'}}): print('named')\n    print('usual again')\n"
+        "    with minikernel.output_to(named): print('named')\n    print('usual again')\n"
         "thread = threading.Thread(target=work); thread.start()"
     )
     first = client.execute(code).message["parent_header"]["msg_id"]
@@ -283,7 +284,7 @@ def test_outputs_that_are_sent_to_another_cell(client: Client) -> None:
         for m in client.heard["iopub"]
         if m["msg_type"] == "stream"
     ]
-    assert {("x", "named\n"), (first, "usual\n"), (first, "usual again\n")} <= set(texts)
+    assert {(zeroth, "named\n"), (first, "usual\n"), (first, "usual again\n")} <= set(texts)
 
 
 def test_what_outlives_its_cell_prints_below_the_current_one(client: Client) -> None:
