@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .connect import (
+        connect_console,
         connect_qtconsole,
         find_connection_file,
         get_connection_file,
         get_connection_info,
         write_connection_file,
     )
+    from .embedding import embed, start
     from .kernel.kernel import Kernel
     from .kernel.output_to import output_to
     from .python.display import clear_output, display, update_display
@@ -40,13 +42,16 @@ __all__ = [
     "Kernel",
     "__version__",
     "clear_output",
+    "connect_console",
     "connect_qtconsole",
     "display",
+    "embed",
     "find_connection_file",
     "get_connection_file",
     "get_connection_info",
     "output_to",
     "set_matplotlib_formats",
+    "start",
     "update_display",
     "write_connection_file",
 ]
@@ -55,13 +60,16 @@ _HOME = {
     "Interpreter": "python.interpreter",
     "Kernel": "kernel.kernel",
     "clear_output": "python.display",
+    "connect_console": "connect",
     "connect_qtconsole": "connect",
     "display": "python.display",
+    "embed": "embedding",
     "find_connection_file": "connect",
     "get_connection_file": "connect",
     "get_connection_info": "connect",
     "output_to": "kernel.output_to",
     "set_matplotlib_formats": "python.libraries",
+    "start": "embedding",
     "update_display": "python.display",
     "write_connection_file": "connect",
 }

@@ -21,8 +21,7 @@ if __name__ == "__main__":  # a notebook's json.py or zmq.py must not be ours; u
     if sys.path[0] in ("", here):
         del sys.path[0]
 
-from contextlib import suppress
-from typing import Any, NoReturn
+from typing import NoReturn
 
 #: The commands, and the tool that each is.
 COMMANDS = {"install": "install", "uninstall": "install", "list": "install", "protocol": "protocol"}
@@ -116,11 +115,11 @@ def run(fields: dict[str, str], ignored: list[str]) -> None:
     from .protocol.channels import Channels
     from .protocol.wire import Session
 
-    history = fields.pop("history", None)
+    history, given = fields.pop("history", None), fields.pop("file", None)
     record_path = fields.pop("record", None) or os.environ.get("MINIKERNEL_RECORD")
-    path, info, in_file = _connection(fields, connect)
-    registration = {name: info.pop(name) for name in tuple(info) if name.startswith("registration_")}
     try:
+        path, info, in_file = connect.choose(given, fields)
+        registration = {name: info.pop(name) for name in tuple(info) if name.startswith("registration_")}
         channels = Channels(info, Session(info["key"].encode(), info["signature_scheme"]))
     except (OSError, ValueError) as error:
         _give_up(getattr(error, "strerror", None) or str(error))
@@ -136,7 +135,7 @@ def run(fields: dict[str, str], ignored: list[str]) -> None:
         try:
             handshake.register(registration, info, channels.session)
         except OSError as error:
-            _remove(path)
+            connect.remove(path)
             _give_up(f"cannot register with the launcher: {error.strerror}")
     # -- the rest
     from .kernel import interrupt
@@ -146,7 +145,7 @@ def run(fields: dict[str, str], ignored: list[str]) -> None:
 
     kernel = Kernel(channels, info, PYTHON, history)
     if in_file is None:
-        kernel.clean_up.append(lambda: _remove(path))
+        kernel.clean_up.append(lambda: connect.remove(path))
     life = Life(kernel)
     interrupt.install(kernel.main, channels, kernel.quit)
     if not info["key"]:
@@ -157,41 +156,10 @@ def run(fields: dict[str, str], ignored: list[str]) -> None:
         from .protocol import record
 
         record.start(channels, info, path, record_path)
-    if "file" not in fields and "JPY_PARENT_PID" not in os.environ:
+    if given is None and "JPY_PARENT_PID" not in os.environ:
         print(f"To attach a console:  jupyter console --existing {os.path.basename(path)}", flush=True)
     kernel.run()
     life.end()
-
-
-def _connection(fields: dict[str, str], connect: Any) -> tuple[str, dict[str, Any], dict[str, Any] | None]:
-    """Return the connection file's path, the fields to use, and what is in the file; None when there is none.
-
-    The command line wins over the file, which is written again then.  A registration file stays as it is: what is
-    in it is used, and the kernel has a connection file of its own.
-    """
-    options = dict(fields)
-    given = options.pop("file", None)
-    path = connect.resolve(given) if given else connect.new_path()
-    try:
-        in_file = connect.load(path)
-    except FileNotFoundError:
-        in_file = None
-    except (OSError, ValueError) as error:
-        _give_up(f"cannot read the connection file {path}: {error}")
-    try:
-        info = connect.normal((in_file or {"key": os.urandom(32).hex()}) | options)
-        if info.get("registration_port"):
-            path, in_file = connect.new_path(info.get("kernel_id")), None
-        if info["transport"] == "ipc":
-            connect.choose_ports(info, path)
-    except ValueError as error:
-        _give_up(str(error))
-    return path, info, in_file
-
-
-def _remove(path: str) -> None:
-    with suppress(OSError):  # somebody else has cleaned up
-        os.unlink(path)
 
 
 def _give_up(reason: str) -> NoReturn:

@@ -5,7 +5,7 @@ messages ("Connection files" in jupyter_client's documentation).  Whoever can re
 owner, so this file alone decides how one is written: in a file of its own with mode 0600, put in place by one
 `os.replace`, so that no reader ever sees half of it or another's.
 
-The five functions answer calls in the style of this package and in the style of ``ipykernel.connect`` and
+The functions answer calls in the style of this package and in the style of ``ipykernel.connect`` and
 ``jupyter_client.connect``.  All may be called from any thread.  A kernel announces itself with `announce`;
 after that the answers come from memory, and do not depend on the file, the working directory or a fork.
 """
@@ -19,11 +19,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from subprocess import Popen
 
 __all__ = [
     "ConnectionFile",
+    "connect_console",
     "connect_qtconsole",
     "find_connection_file",
     "get_connection_file",
@@ -45,6 +46,8 @@ _UNIX_PATH = 103 if sys.platform == "darwin" else 107
 
 #: The connection file and fields of the kernel that this process is, if it is one.
 _running: tuple[str, dict[str, Any]] | None = None
+#: Returns those of the kernel, of several in this process (``embedding``), that the calling code works for.
+guest: Callable[[], tuple[str, dict[str, Any]] | None] | None = None
 
 
 class ConnectionFile(str):
@@ -152,7 +155,8 @@ def get_connection_file(app: Any = None) -> str | None:
     """
     if app is not None:
         return os.path.abspath(str(app.connection_file))
-    return _running[0] if _running is not None else None
+    running = _this()
+    return None if running is None else running[0]
 
 
 @overload
@@ -192,10 +196,11 @@ def get_connection_info(
     """
     if connection_file is not None:
         info = load(_find(os.fspath(connection_file), None))
-    elif _running is not None:
-        info = dict(_running[1])
     else:
-        raise RuntimeError("not in a running kernel, and no connection_file was given")
+        running = _this()
+        if running is None:
+            raise RuntimeError("not in a running kernel, and no connection_file was given")
+        info = dict(running[1])
     if unpack is False:
         return json.dumps(info, indent=2)
     if unpack:
@@ -241,7 +246,7 @@ def find_connection_file(
         warn("Jupyter has no profiles; only a directory given as one is searched", UserWarning, stacklevel=2)
     if isinstance(path, (str, os.PathLike)):
         path = [path]
-    directories = list(path) if path is not None else [".", _runtime_dir()]
+    directories = list(path) if path is not None else [".", runtime_dir()]
     if profile is not None and os.path.isdir(profile):
         directories += [profile, os.path.join(profile, "security")]
     return _find(os.fspath(filename if filename is not None else filename_or_glob), directories)
@@ -278,8 +283,53 @@ def connect_qtconsole(
     OSError
         There is no such file.
     """
-    from importlib.util import find_spec
     from subprocess import DEVNULL, Popen
+
+    command = [sys.executable, "-c", "from qtconsole import qtconsoleapp; qtconsoleapp.main()"]
+    command += _existing("qtconsole", "pip install qtconsole PySide6", argv, connection_file, kwargs)
+    # A pipe that nobody reads would stop the console after 64 KiB of Qt's warnings.
+    return Popen(command, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True)
+
+
+def connect_console(
+    argv: Sequence[str] | str | os.PathLike[str] | None = None,
+    connection_file: str | os.PathLike[str] | Sequence[str] | None = None,
+    **kwargs: Any,
+) -> Popen[bytes]:
+    """Open ``jupyter console`` on the running kernel, or on another, in a new window of a terminal.
+
+    The window is tmux's where this process runs in tmux; else $TERMINAL's or x-terminal-emulator's, where there
+    is a display; else macOS's Terminal's.
+
+    Parameters
+    ----------
+    argv, connection_file, **kwargs
+        As in `connect_qtconsole`; the arguments are those of ``jupyter console``.
+
+    Returns
+    -------
+    subprocess.Popen
+        What has opened the window.  It may end before its window does.
+
+    Raises
+    ------
+    RuntimeError
+        No file was given and this process is not a kernel; or there is no terminal to open, and the message
+        holds the command to type.
+    ImportError
+        jupyter_console is not installed.
+    OSError
+        There is no such file.
+    """
+    from .terminal import open_window
+
+    options = _existing("jupyter_console", "pip install jupyter_console", argv, connection_file, kwargs)
+    return open_window([sys.executable, "-m", "jupyter_console", *options])
+
+
+def _existing(package: str, remedy: str, argv: Any, connection_file: Any, kwargs: dict[str, Any]) -> list[str]:
+    """Return a console's arguments; see `connect_qtconsole`."""
+    from importlib.util import find_spec
 
     file: str | os.PathLike[str] | None = None
     options: list[str] = []
@@ -295,18 +345,16 @@ def connect_qtconsole(
         if running is None:
             raise RuntimeError("not in a running kernel, and no connection_file was given")
         target = running
-    if find_spec("qtconsole") is None:
-        raise ImportError("qtconsole is not installed; pip install qtconsole PySide6", name="qtconsole")
-    command = [sys.executable, "-c", "from qtconsole import qtconsoleapp; qtconsoleapp.main()"]
-    command += ["--existing", target, *options]
+    if find_spec(package) is None:
+        raise ImportError(f"{package} is not installed; {remedy}", name=package)
+    arguments = ["--existing", target, *options]
     for name, value in kwargs.items():
         option = "--" + name.replace("_", "-")
         if value is True:
-            command.append(option)
+            arguments.append(option)
         elif value is not None and value is not False:
-            command.append(f"{option}={value}")
-    # A pipe that nobody reads would stop the console after 64 KiB of Qt's warnings.
-    return Popen(command, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True)
+            arguments.append(f"{option}={value}")
+    return arguments
 
 
 # -- for the kernel's start and for tools ---------------------------------------------------------------
@@ -316,6 +364,11 @@ def announce(path: str, info: dict[str, Any]) -> None:
     """Say that this process is the kernel with the connection file `path` and these fields."""
     global _running
     _running = os.path.abspath(path), info
+
+
+def _this() -> tuple[str, dict[str, Any]] | None:
+    """Return the connection file and the fields of the kernel that the calling code is part of."""
+    return (guest() if guest is not None else None) or _running
 
 
 def load(path: str) -> dict[str, Any]:
@@ -397,6 +450,12 @@ def save(path: str, info: dict[str, Any]) -> None:
             os.chmod(directory, os.stat(directory).st_mode | 0o1000)
 
 
+def remove(path: str) -> None:
+    """Take a connection file away."""
+    with suppress(OSError):  # somebody else has done it
+        os.unlink(path)
+
+
 def choose_ports(info: dict[str, Any], path: str) -> None:
     """Replace each port of `info` that is 0 by a free one; with ipc, put the sockets beside the file `path`.
 
@@ -438,10 +497,36 @@ def choose_ports(info: dict[str, Any], path: str) -> None:
                 holder.close()
 
 
+def choose(name: str | None, options: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any] | None]:
+    """Return a connection file's path, the fields to use, and what is in the file; None when there is none.
+
+    The `options` win over the file, which is to be written again then.  A registration file stays as it is: what is
+    in it is used, and the kernel has a connection file of its own.
+
+    Raises
+    ------
+    ValueError
+        The file can't be read, or a field is none.
+    """
+    path = resolve(name) if name else new_path()
+    try:
+        in_file = load(path)
+    except FileNotFoundError:
+        in_file = None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read the connection file {path}: {error}") from error
+    info = normal((in_file or {"key": os.urandom(32).hex()}) | options)
+    if info.get("registration_port"):
+        path, in_file = new_path(info.get("kernel_id")), None
+    if info["transport"] == "ipc":
+        choose_ports(info, path)
+    return path, info, in_file
+
+
 def resolve(name: str) -> str:
     """Return where the connection file `name` is or should be; a bare one may be in the runtime directory."""
     if os.path.basename(name) == name and not os.path.exists(name):
-        return os.path.join(_runtime_dir(), name)
+        return os.path.join(runtime_dir(), name)
     return os.path.abspath(name)
 
 
@@ -451,7 +536,7 @@ def new_path(kernel_id: Any = None) -> str:
         from uuid import uuid4
 
         kernel_id = uuid4()
-    return os.path.join(_runtime_dir(), f"kernel-{str(kernel_id).replace(os.sep, '-')}.json")
+    return os.path.join(runtime_dir(), f"kernel-{str(kernel_id).replace(os.sep, '-')}.json")
 
 
 def _text(key: bytes | str) -> str:
@@ -465,7 +550,8 @@ def _text(key: bytes | str) -> str:
         return b64encode(key).decode()
 
 
-def _runtime_dir() -> str:
+def runtime_dir() -> str:
+    """Return where frontends look for connection files."""
     from jupyter_core.paths import jupyter_runtime_dir
 
     return os.path.abspath(jupyter_runtime_dir())
@@ -473,7 +559,7 @@ def _runtime_dir() -> str:
 
 def _under_runtime_dir(directory: str) -> bool:
     """Tell whether `directory` is the Jupyter runtime directory or below it."""
-    runtime = _runtime_dir()
+    runtime = runtime_dir()
     return os.path.commonpath([runtime, directory]) == runtime
 
 
@@ -484,7 +570,7 @@ def _find(text: str, directories: Sequence[str | os.PathLike[str]] | None) -> st
 
     text = os.path.expandvars(os.path.expanduser(text.strip("'\"")))
     if directories is None:
-        directories = [".", _runtime_dir()]
+        directories = [".", runtime_dir()]
     is_pattern = "*" in text
     for name in [] if is_pattern else [text, f"kernel-{text}.json"]:
         for directory in directories:

@@ -207,3 +207,10 @@ def test_exit_asks_the_frontend_and_ends_the_kernel(kernel) -> None:  # type: ig
     run = client.execute("exit")
     assert run.reply["payload"] == [{"source": "ask_exit", "keepkernel": False}]
     assert kernel.wait() == 0
+
+
+def test_a_cell_that_runs_while_another_thread_imports_linecache(client: Client) -> None:
+    client.execute("import sys, types; sys.modules['linecache'] = types.ModuleType('linecache')")  # so far
+    assert client.execute("1 + 1").result == "2"
+    run = client.execute("del sys.modules['linecache']; import linecache; linecache.getline('<cell 2>', 1)")
+    assert run.result == "'1 + 1\\n'", run.reply

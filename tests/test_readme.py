@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from client import Client
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -62,6 +64,27 @@ def test_the_example_outside() -> None:
     assert done.returncode == 0, done.stderr
     assert "stream: {'name': 'stdout', 'text': 'hi\\n'}" in done.stdout
     assert "'text/plain': '2'" in done.stdout and "ended with 0" in done.stdout
+
+
+def test_the_example_embedded(tmp_path: Path) -> None:
+    path = ROOT / "examples" / "embed.py"
+    environment = {**os.environ, "JUPYTER_RUNTIME_DIR": str(tmp_path)}
+    process = subprocess.Popen([sys.executable, path], stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout is not None
+    name = process.stdout.readline().split()[-1]
+    client = Client(tmp_path / name)
+    try:
+        docstring = path.read_text().split('"""')[1]
+        lines = [line.split("#")[0].strip() for line in docstring.splitlines() if line.startswith("    ")]
+        runs = [client.execute(line) for line in lines]
+        assert [run.status for run in runs] == ["ok"] * 5, runs[-1].reply
+        assert runs[2].text() == "only in the console\n" and "hello you, you are number" in runs[3].result
+        out, _ = process.communicate(timeout=50)
+    finally:
+        client.close()
+        process.kill()
+    assert process.returncode == 0 and "console" not in out and out.endswith(" visitors\n")
+    assert list(tmp_path.glob("*.json")) == []
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)

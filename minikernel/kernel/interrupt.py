@@ -27,6 +27,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -176,6 +177,7 @@ def throw(worker: Worker) -> None:
 
     loop = worker.loop
     frame = sys._current_frames().get(worker.ident)
+    inner = _running_loop(frame)
     too_early = held is not None and held(frame)
     users = False
     while frame is not None and not is_ours(frame):
@@ -189,11 +191,23 @@ def throw(worker: Worker) -> None:
         pending.discard(worker.ident)
         ident, error = ctypes.c_ulong(worker.ident), ctypes.py_object(KeyboardInterrupt)
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, error)
+        if inner is not None:  # it sleeps in select, until it is called
+            with suppress(RuntimeError):  # closed since
+                inner.call_soon_threadsafe(lambda: None)
     else:
         pending.add(worker.ident)
         timer = threading.Timer(0.01, _throw_again, [worker])
         timer.daemon = True
         timer.start()
+
+
+def _running_loop(frame: FrameType | None) -> Any:
+    """Return the event loop that the code on top of a thread has started, such as `asyncio.run`'s, or None."""
+    while frame is not None and not is_ours(frame):
+        if frame.f_code.co_name == "run_forever" and _is_machinery(frame):
+            return frame.f_locals.get("self")
+        frame = frame.f_back
+    return None
 
 
 def _throw_again(worker: Worker) -> None:

@@ -82,7 +82,11 @@ class Kernel:
         The handlers by message type; a new message is a new row.
     main : Worker
         Answers what comes on shell, in the thread that calls `run`.
+    owns_process : bool
+        Whether the process is there for the kernel; else the kernel is a guest of an application.
     """
+
+    owns_process = True
 
     def __init__(
         self, channels: Channels, info: dict[str, Any], language: Language, history: str | None = None
@@ -159,11 +163,15 @@ class Kernel:
 
     def run(self) -> None:
         """Announce the kernel and answer requests in the calling thread until `stop`."""
+        self.start()
+        interrupt.others = lambda: self.control_worker.put(self.interrupt_subshells)
+        self.main.run()
+
+    def start(self) -> None:
+        """Announce the kernel and start its threads, all but that of user code."""
         self.channels.send("iopub", "status", {"execution_state": "starting"})
         self.channels.start(self._receive)
         self.control_worker.run_in_thread("minikernel-control")
-        interrupt.others = lambda: self.control_worker.put(self.interrupt_subshells)
-        self.main.run()
 
     def quit(self) -> None:
         """Have the control thread stop the kernel.  Any thread, and signal handlers."""

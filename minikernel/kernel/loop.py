@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextvars
 import sys
 from collections.abc import Awaitable, Callable
-from threading import get_ident
+from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _paused: dict[int, Loop] = {}
+_patching = Lock()
 
 
 class Loop:
@@ -149,9 +150,14 @@ class Loop:
         self.loop.close()
 
     def forget(self) -> None:
-        """Close the loop of a thread that ends."""
-        _paused.pop(get_ident(), None)
+        """Close the loop of a thread that ends; with the last one, give asyncio its function back."""
         self.close()
+        with _patching:
+            _paused.pop(get_ident(), None)
+            asyncio: Any = sys.modules.get("asyncio")
+            original = asyncio and getattr(asyncio.events.get_running_loop, "_minikernel", None)
+            if original and not _paused:
+                asyncio.events.get_running_loop = asyncio.get_running_loop = original
 
 
 _MISSING: Any = object()
@@ -169,18 +175,19 @@ def patch() -> None:
     """Let `asyncio.get_running_loop` answer the paused loop where no loop runs and there is one."""
     import asyncio
 
-    if getattr(asyncio.events.get_running_loop, "_minikernel", False):
-        return
-    running = asyncio.events.get_running_loop
-    inner = asyncio.events._get_running_loop
+    with _patching:
+        running = asyncio.events.get_running_loop
+        if hasattr(running, "_minikernel"):
+            return
+        inner = asyncio.events._get_running_loop
 
-    def get_running_loop() -> asyncio.AbstractEventLoop:
-        if inner() is None:
-            paused = _paused.get(get_ident())
-            if paused is not None:
-                return paused.ready()
-        return running()
+        def get_running_loop() -> asyncio.AbstractEventLoop:
+            if inner() is None:
+                paused = _paused.get(get_ident())
+                if paused is not None:
+                    return paused.ready()
+            return running()
 
-    get_running_loop.__doc__ = running.__doc__
-    get_running_loop._minikernel = True  # type: ignore[attr-defined]
-    asyncio.events.get_running_loop = asyncio.get_running_loop = get_running_loop
+        get_running_loop.__doc__ = running.__doc__
+        get_running_loop._minikernel = running  # type: ignore[attr-defined]
+        asyncio.events.get_running_loop = asyncio.get_running_loop = get_running_loop

@@ -127,9 +127,10 @@ class Request:
         _current.set(self)
 
     def make_latest(self) -> None:
-        """Make this the request of all that has no other."""
+        """Make this the request of all that has no other, where there is nothing but the kernel."""
         global _latest
-        _latest = self
+        if self.kernel.owns_process:
+            _latest = self
 
 
 def latest_request() -> Request | None:

@@ -8,6 +8,7 @@ A subshell shares the main shell's namespace, and so sees its variables.  Its ce
 from __future__ import annotations
 
 from collections.abc import Callable
+from signal import SIG_BLOCK, pthread_sigmask
 from typing import Any
 
 from ..protocol.messages import BadContent
@@ -27,15 +28,17 @@ class Subshells:
 
     def __init__(self, dispatch: Callable[[Request], None]) -> None:
         self._dispatch = dispatch
+        self._mask = pthread_sigmask(SIG_BLOCK, ())
         self._workers: dict[str, Worker] = {}
+        self._deleted: list[Worker] = []
 
     def worker(self, subshell_id: Any, main: Worker) -> Worker | None:
         """Return who answers a request for `subshell_id`: `main` when there is no id, None when it is unknown."""
         return main if subshell_id is None else self._workers.get(str(subshell_id))
 
     def workers(self) -> list[Worker]:
-        """Return all subshells' workers."""
-        return list(self._workers.values())
+        """Return all subshells' workers, also those that are deleted and have not ended yet."""
+        return [*self._workers.values(), *(worker for worker in self._deleted if not worker.ended.is_set())]
 
     def ids(self) -> list[str]:
         """Return all ids, oldest first."""
@@ -46,7 +49,7 @@ class Subshells:
         from uuid import uuid4
 
         subshell_id = str(uuid4())
-        worker = self._workers[subshell_id] = Worker(self._dispatch, runs_code=True)
+        worker = self._workers[subshell_id] = Worker(self._dispatch, runs_code=True, mask=self._mask)
         worker.run_in_thread(f"subshell-{subshell_id[:8]}")
         return subshell_id
 
@@ -57,5 +60,6 @@ class Subshells:
         """
         worker = self._workers.pop(subshell_id, None)
         if worker is not None:
+            self._deleted = [each for each in self._deleted if not each.ended.is_set()] + [worker]
             worker.finish()
         return worker

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from signal import SIG_BLOCK, SIG_UNBLOCK, SIGINT, SIGTERM, pthread_sigmask
+from signal import SIG_BLOCK, SIG_SETMASK, SIGINT, SIGTERM, pthread_sigmask
 from threading import Event, Lock, Thread, get_ident
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..protocol import log
 from .loop import Loop
@@ -33,6 +33,9 @@ class Worker:
         Whether the thread runs user code, and so may need an event loop.
     report : callable, optional
         Shows what the user's code raises between two requests.
+    mask : set of signals, optional
+        What is blocked while user code runs in a thread of its own: by default what is blocked where the worker
+        is made.  What user code starts inherits it, and must obey SIGINT and SIGTERM.
 
     Attributes
     ----------
@@ -50,18 +53,21 @@ class Worker:
         *,
         runs_code: bool = False,
         report: Callable[[BaseException], object] | None = None,
+        mask: set[Any] | None = None,
     ) -> None:
         self._dispatch = dispatch
         self._report = report or (lambda error: log.traceback("a worker", error))
         self._inbox: SimpleQueue[Request | Callable[[], object]] = SimpleQueue()
         self._runs_code = runs_code
+        self._mask = pthread_sigmask(SIG_BLOCK, ()) if mask is None else mask
+        self._thread: Thread | None = None
+        self.started = False
         self._stopped = False
         self.loop: Loop | None = None
         self.running: Request | None = None
         self.execution_count = 0
         self.aborted = 0
         self.ident = 0
-        self.started = False
         #: Set when `run` has ended.
         self.ended = Event()
 
@@ -135,13 +141,22 @@ class Worker:
         self.started = True
 
         def work() -> None:
-            # Signals are the main thread's; but what user code starts inherits the mask, and must obey them.
-            pthread_sigmask(SIG_UNBLOCK if self._runs_code else SIG_BLOCK, {SIGINT, SIGTERM})
+            if self._runs_code:
+                pthread_sigmask(SIG_SETMASK, self._mask)
+            else:  # signals are the main thread's
+                pthread_sigmask(SIG_BLOCK, {SIGINT, SIGTERM})
             self.run()
             if self.loop is not None:
                 self.loop.forget()
 
-        Thread(target=work, name=name, daemon=True).start()
+        self._thread = Thread(target=work, name=name, daemon=True)
+        self._thread.start()
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the end of the worker's thread; tell whether it has ended.  Any thread but that."""
+        if self._thread is not None:
+            self._thread.join(timeout)
+        return self._thread is None or not self._thread.is_alive()
 
     def _next(self) -> Request | Callable[[], object] | None:
         """Return what is next: asleep on the inbox, or in the loop when there is one."""

@@ -13,8 +13,8 @@ arrives is verified and handed to `receive`, what leaves comes from the `Outbox`
 socket, edge-triggered wake-ups and loops joined by inner sockets is how other kernels came to lose requests.
 
 The sockets are bound before anything else is imported, ports that were 0 are real after that, and requests
-queue in the sockets until `start`.  A bug in this thread ends the process: a dead kernel is restarted by its
-manager, a half-dead one is not.
+queue in the sockets until `start`.  A bug in this thread ends the process, unless that has another owner: a dead
+kernel is restarted by its manager, a half-dead one is not.
 
 Next: ``kernel.request``.
 """
@@ -90,6 +90,8 @@ class Channels:
         #: Called in the channels thread about every `interval()` seconds, and never while that is infinite.
         self.tick: Callable[[], None] = lambda: None
         self.interval: Callable[[], float] = lambda: INFINITY
+        #: Called in the channels thread when a bug has ended it.
+        self.on_bug: Callable[[], object] = lambda: os._exit(1)
         self._watched: dict[int, Callable[[], None]] = {}
         self._closing = False
         self._stalled_since = 0.0
@@ -113,6 +115,7 @@ class Channels:
             self.outbox.close()
             raise
         self._hb = self._sockets.pop("hb")
+        self._heartbeat = Thread(target=self._beat, name="minikernel-heartbeat", daemon=True)
         self._thread = Thread(target=self._run, name="minikernel-channels", daemon=True)
 
     def _bind(self, channel: str, info: dict[str, Any]) -> zmq.Socket[bytes]:
@@ -157,7 +160,7 @@ class Channels:
         """Start the heartbeat and the channels thread; `receive` gets every message that is let in."""
         self._receive = receive
         before = pthread_sigmask(SIG_BLOCK, {SIGINT, SIGTERM})  # threads inherit it: signals are main's
-        Thread(target=self._beat, name="minikernel-heartbeat", daemon=True).start()
+        self._heartbeat.start()
         self._thread.start()
         pthread_sigmask(SIG_SETMASK, before)
 
@@ -194,7 +197,7 @@ class Channels:
             self._read("shell", limit=None)
             return self.received
 
-        return self.ask(read)
+        return self.ask(read) if self._thread.is_alive() else self.received
 
     def ask(self, function: Callable[[], T]) -> T:
         """Have the channels thread call `function` between two messages, and return what it returns."""
@@ -221,7 +224,9 @@ class Channels:
         self._thread.join()
         self._trace("end", "", [])
         self._hb_context.term()  # ends the proxy, whose thread closes its socket
+        self._heartbeat.join()
         self._context.term()
+        self.outbox.abandon()
         for path in self._paths:  # of ipc sockets; libzmq forgets some
             if os.path.exists(path):
                 os.unlink(path)
@@ -263,7 +268,10 @@ class Channels:
             self._loop()
         except BaseException as error:
             log.traceback("the channels thread", error)
-            os._exit(1)
+            self.on_bug()
+        for socket in self._sockets.values():
+            socket.close()
+        self.outbox.close()
 
     def _loop(self) -> None:
         self._poller = poller = zmq.Poller()
@@ -300,9 +308,6 @@ class Channels:
             for ready, _ in events:
                 if not isinstance(ready, int):
                     self._read(readers[ready])
-        for socket in self._sockets.values():
-            socket.close()
-        self.outbox.close()
 
     def _read(self, channel: str, limit: int | None = 100) -> None:
         """Hand on what has arrived; after `limit` messages the other sockets have their turn."""

@@ -156,7 +156,7 @@ class Outbox:
             os.read(self.wake_fd, 64)
 
     def abandon(self) -> None:
-        """Take nothing any more: this is a forked child, and the owner is in the parent."""
+        """Take nothing any more: the owner has ended, or this is a forked child and it is in the parent."""
         self._lock = RLock()
         for name in ("put", "call", "write"):
             setattr(self, name, lambda *args: None)

@@ -29,6 +29,11 @@ NEWLINE = re.compile(r"\r\n|\r|\n")
 class Cells:
     """File names and sources of what has run.
 
+    Parameters
+    ----------
+    kernel : str, optional
+        What sets the names of its cells apart, where a process has several kernels.
+
     Attributes
     ----------
     file_name : callable or None
@@ -37,7 +42,8 @@ class Cells:
         By what has been typed, the file name of the cell that was last typed so.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kernel: str = "") -> None:
+        self._of = f" of {kernel}" if kernel else ""
         self.file_name: Callable[[str], str] | None = None
         self._cells: dict[str, _Cell] = {}
         self.names: dict[str, str] = {}
@@ -62,18 +68,16 @@ class Cells:
         if self.file_name is not None:
             name = self.names.get(typed) or self.file_name(typed)
         else:
-            name = f"<cell {count}.{self._again}>" if self._again else f"<cell {count}>"
+            name = f"<cell {count}.{self._again}{self._of}>" if self._again else f"<cell {count}{self._of}>"
         self.names[typed] = name
         self._cells[name] = _Cell(count, source)
-        if "linecache" in sys.modules:
-            self._put(name, source)
+        self._put(name, source)
         return name
 
     def change(self, name: str, source: str) -> None:
         """A cell is other Python than it seemed: keep that."""
         self._cells[name] = self._cells[name]._replace(source=source)
-        if "linecache" in sys.modules:
-            self._put(name, source)
+        self._put(name, source)
 
     def __contains__(self, name: str) -> bool:
         return name in self._cells
@@ -84,10 +88,11 @@ class Cells:
 
     def fill_linecache(self) -> None:
         """linecache has been imported: tell it of all cells so far."""
-        for name, cell in self._cells.items():
+        for name, cell in list(self._cells.items()):
             self._put(name, cell.source)
 
     @staticmethod
     def _put(name: str, source: str) -> None:
-        lines = [line + "\n" for line in NEWLINE.split(source)]
-        sys.modules["linecache"].cache[name] = (len(source), None, lines, name)
+        cache = getattr(sys.modules.get("linecache"), "cache", None)
+        if cache is not None:  # else `fill_linecache` is to come: another thread may be importing it just now
+            cache[name] = (len(source), None, [line + "\n" for line in NEWLINE.split(source)], name)

@@ -46,6 +46,8 @@ class Interpreter:
     ----------
     namespace : dict
         The user's globals.
+    names : dict
+        Where ``In``, ``Out``, ``_`` and their kin are: the same one, where the process is the kernel's.
     transforms : list of callable
         Each takes a cell's source and returns the source that runs instead.
     after_cell : list of callable
@@ -60,11 +62,20 @@ class Interpreter:
         self._compiler = Compiler(self)
         self._pid = os.getpid()
         self._debugger: Debugger | None = None
-        self.namespace = namespace.make()
-        self._inputs = namespace.Inputs(self.namespace)
+        self.namespace = self._make_namespace()
+        self._inputs = namespace.Inputs(self.names)
         #: IPython's shell, once something has needed it.
         self.shell: Any = None
-        self.hook = display.DisplayHook(self.namespace)
+        self.hook = display.DisplayHook(self.names)
+        self._take_over()
+
+    def _make_namespace(self) -> dict[str, Any]:
+        self.names = namespace.make()
+        return self.names
+
+    def _take_over(self) -> None:
+        """Give the process's streams, hooks and ``input`` to the user's code."""
+        kernel = self.kernel
         sys.displayhook = self.hook
         streams.install(kernel)
         stdin.install(kernel)
@@ -170,7 +181,7 @@ class Interpreter:
             for code in codes:
                 value = run(code, self.namespace)
         if shows_value:
-            interrupt.call(sys.displayhook, value)
+            interrupt.call(sys.displayhook if self.kernel.owns_process else self.hook, value)
 
     def transform(self, source: str) -> str:
         """Return the Python that runs for a cell's source."""
@@ -239,13 +250,13 @@ class Interpreter:
         """Return the content of a complete_reply; `cursor_pos` counts code points."""
         from . import completion
 
-        return completion.complete(code, cursor_pos, self.namespace)
+        return completion.complete(code, cursor_pos, self.names | self.namespace)
 
     def inspect(self, code: str, cursor_pos: int, detail_level: int) -> dict[str, str]:
         """Return what is known of the thing at the cursor as a mime bundle; empty when nothing is."""
         from . import inspection
 
-        return inspection.inspect(code, cursor_pos, detail_level, self.namespace)
+        return inspection.inspect(code, cursor_pos, detail_level, self.names | self.namespace)
 
     def is_complete(self, code: str) -> Content:
         """Return the content of an is_complete_reply."""

@@ -69,7 +69,7 @@ def may_be_magic(interpreter: Interpreter, source: str) -> bool:
     """Tell whether a source that is no Python should be shown to IPython."""
     if interpreter.shell is not None:
         return True
-    return bool(_MAGIC.search(source) or _is_automagic(interpreter, source)) and installed("IPython")
+    return bool(_MAGIC.search(source) or _is_automagic(interpreter, source)) and _is_offered(interpreter)
 
 
 def translate(interpreter: Interpreter, source: str) -> str:
@@ -82,22 +82,29 @@ def translate(interpreter: Interpreter, source: str) -> str:
     """
     if may_be_magic(interpreter, source):
         return _transform(interpreter, source)
-    if installed("IPython"):
+    if _is_offered(interpreter):
         return source
     source = _INLINE.sub("", source)
     magic = re.search(r"^[ \t]*([\w.,* ]*=[ \t]*)?(%%?\w+|!)", source, re.M)
     if magic is None:
         return source
+    reason = "is not installed here: pip install ipython"
+    if not interpreter.kernel.owns_process:
+        reason = "wants the whole process, and this kernel is an application's guest"
     instead = ", or use subprocess.run()" if magic[2] == "!" else ""
-    raise UsageError(f"{magic[2]} is IPython's, which is not installed here: pip install ipython{instead}")
+    raise UsageError(f"{magic[2]} is IPython's, which {reason}{instead}")
 
 
 def automagic(interpreter: Interpreter, source: str, tree: Module) -> str:
     """Return the Python that a cell means that compiles: something else only where its first word is undefined."""
     one = len(tree.body) == 1 and isinstance(tree.body[0], Expr)
-    if not one or not _is_automagic(interpreter, source) or not installed("IPython"):
+    if not one or not _is_automagic(interpreter, source) or not _is_offered(interpreter):
         return source
     return _transform(interpreter, source)
+
+
+def _is_offered(interpreter: Interpreter) -> bool:
+    return interpreter.kernel.owns_process and installed("IPython")
 
 
 def _transform(interpreter: Interpreter, source: str) -> str:

@@ -32,15 +32,21 @@ def make() -> dict[str, Any]:
     for name, value in {**_ENVIRONMENT, **({} if os.environ.get("NO_COLOR") else _COLOURS)}.items():
         os.environ.setdefault(name, value)
     namespace = vars(main)
-    history: list[str] = [""]
-    outputs: dict[int, Any] = {}
     namespace.update(
-        __builtins__=builtins, In=history, Out=outputs, _ih=history, _oh=outputs, _dh=[_working_directory()],
-        _="", __="", ___="", _i="", _ii="", _iii="",
-        __session__=os.environ.get("JPY_SESSION_NAME", ""),
-        display=display.display, exit=Exit("exit"), quit=Exit("quit"),
+        names(), __builtins__=builtins, __session__=os.environ.get("JPY_SESSION_NAME", ""),
+        exit=Exit("exit"), quit=Exit("quit"),
     )  # fmt: skip
     return namespace
+
+
+def names() -> dict[str, Any]:
+    """Return what a kernel adds to Python's names, as it is before the first cell."""
+    history: list[str] = [""]
+    outputs: dict[int, Any] = {}
+    return {
+        "In": history, "Out": outputs, "_ih": history, "_oh": outputs, "_dh": [_working_directory()],
+        "_": "", "__": "", "___": "", "_i": "", "_ii": "", "_iii": "", "display": display.display,
+    }  # fmt: skip
 
 
 class Inputs:

@@ -91,11 +91,16 @@ class _Lines(io.RawIOBase):
         return len(part)
 
 
+def stream() -> io.TextIOWrapper:
+    """Return a text stream each of whose lines is asked for."""
+    return io.TextIOWrapper(io.BufferedReader(_Lines()), encoding="utf-8", errors="surrogateescape")
+
+
 def install(kernel: Kernel) -> None:
     """Make `input`, getpass and `sys.stdin` ask the frontend."""
     builtins.input = input
     global _stdin
-    sys.stdin = _stdin = io.TextIOWrapper(io.BufferedReader(_Lines()), encoding="utf-8", errors="surrogateescape")
+    sys.stdin = _stdin = stream()
     imports.when_imported("getpass", _patch_getpass)
     imports.when_imported("pdb", _patch_pdb)
 
