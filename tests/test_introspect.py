@@ -46,6 +46,8 @@ IS_COMPLETE = [
     ("class A:", "incomplete", "    "),
     ("while x:\n    y\nelse:", "incomplete", "    "),
     ("match x:\n    case 1:", "incomplete", "        "),
+    ("match x:\n    case 1:\n        y", "incomplete", "        "),
+    ("match x:\n    case 1:\n        y\n", "complete", None),
     ("x = 'abc", "invalid", None),
     ("f'''abc", "incomplete", ""),
     ("x = '\\d'", "complete", None),

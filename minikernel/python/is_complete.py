@@ -49,7 +49,7 @@ def _by_compiler(code: str) -> tuple[str, bool]:
     except (ValueError, OverflowError, MemoryError, RecursionError):
         return "invalid", False
     assert isinstance(tree, Module)
-    return "complete", bool(tree.body) and hasattr(tree.body[-1], "body")
+    return "complete", bool(tree.body) and bool({"body", "cases"} & {*tree.body[-1]._fields})
 
 
 def _is_unfinished(error: SyntaxError, lines: list[str]) -> bool:
