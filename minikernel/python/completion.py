@@ -1,12 +1,11 @@
 """Completion: what could stand at the cursor ("Messaging in Jupyter: Completion").
 
-`complete` asks, one after the other, the functions that know a place: after a backslash, in a string, in an
-import, behind a dot, in a subscript, in a call; the first that knows it answers.  What stands there is looked up
-statically (``lookup``), and nothing is imported.  A reply is given within about 150 ms, whatever the user's
-objects do; what hasn't been found by then is left out.
+`places` are functions that know a place: a string, a subscript, an import, what is behind a dot, a call.  They are
+asked one after the other; the first that answers is believed.  What stands there is looked up statically
+(``lookup``), and nothing is imported.
 
-jedi also follows what a cell has not run yet, and needs a second for its first answer: it is asked only where
-the environment says ``MINIKERNEL_JEDI=1``.
+jedi follows what a cell has not run yet, and needs a second for its first answer: it is asked where all that finds
+nothing, and only if the environment says ``MINIKERNEL_JEDI=1``.
 
 Positions count code points.  May be called from any thread.
 """
@@ -20,71 +19,53 @@ import re
 import sys
 import types
 import unicodedata
-from collections.abc import Iterable, Sequence
-from itertools import compress, islice, repeat
-from operator import itemgetter
-from threading import Lock
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any
 
-from .cursor import Cursor, String
-from .lookup import MISSING, Box, Find, attribute, attributes, evaluate, imported, in_type, is_a, own, scope
+from . import lookup
+from .cursor import Cursor
+from .inspection import signature
+from .lookup import MISSING, ROUTINES, ask, attribute, attributes, evaluate, imported, in_type, is_a, is_table
 
-_SECONDS = 0.15
 _JEDI_SECONDS = 1.0
 _MOST_KEYS = 2000
-_MOST_SIGNATURES = 30
-_WORDS = 50_000
+_MOST_SIGNATURES = 50
 
-_SYMBOL = re.compile(r"\\(?:N\{([A-Z][\w -]*\}?)|([A-Za-z]+))$")
-_SYMBOLS = dict(
-    infty="∞", sum="∑", prod="∏", int="∫", partial="∂", nabla="∇", sqrt="√", pm="±", times="×", div="÷", cdot="⋅",
-    le="≤", ge="≥", ne="≠", approx="≈", equiv="≡", to="→", leftarrow="←", Rightarrow="⇒", mapsto="↦", forall="∀",
-    exists="∃", emptyset="∅", notin="∉", subset="⊂", subseteq="⊆", cup="∪", cap="∩", land="∧", lor="∨", neg="¬",
-    oplus="⊕", otimes="⊗", aleph="ℵ", hbar="ħ", ell="ℓ", degree="°", **{"in": "∈"},
-)  # fmt: skip
+_SYMBOL = re.compile(r"\\([A-Za-z]+)$")
+_NAMED = """
+    infty∞ sum∑ prod∏ int∫ partial∂ nabla∇ sqrt√ pm± times× div÷ cdot⋅ le≤ ge≥ ne≠ approx≈ equiv≡ to→ leftarrow←
+    Rightarrow⇒ mapsto↦ forall∀ exists∃ emptyset∅ in∈ notin∉ subset⊂ subseteq⊆ cup∪ cap∩ land∧ lor∨ neg¬ oplus⊕
+    otimes⊗ aleph\N{ALEF SYMBOL} hbarħ ellℓ degree°
+"""
+_SYMBOLS = {pair[:-1]: pair[-1] for pair in _NAMED.split()}
 for _code in (*range(0x391, 0x3A2), *range(0x3A3, 0x3AA), *range(0x3B1, 0x3CA)):
     _case, _, _letter = unicodedata.name(chr(_code)).removeprefix("GREEK ").partition(" LETTER ")
     _SYMBOLS[_letter.lower() if _case == "SMALL" else _letter.capitalize()] = chr(_code)
 
-_IMPORT = re.compile(r"\s*(?:import\s(?:[\w.\s]+,)*\s*|from\s+)([\w.]*)$")
-_FROM = re.compile(r"\s*from\s+([\w.]+)\s+(?:import[\s(](?:[\w\s(]+,)*[\s(]*(\w*)|(i\w*)?)$")
-_DEFINITION = re.compile(r"^(?:(?:async +)?def +(\w+)|class +(\w+)|(\w+)[ \t]*(?::[^=\n]+)?=(?!=))", re.M)
+_IMPORT = re.compile(r"\s*(?:import\s(?:.*,)?|from\s)\s*([\w.]*)", re.S)
+_FROM = re.compile(r"\s*from\s+([\w.]+)\s+(?:import[\s(\\](?:.*,)?[\s(\\]*(\w*)|(i?\w*))", re.S)
+_DEFINITION = re.compile(r"^(?:(?:async +)?def +|class +)(\w+)|^(\w+)[ \t]*(?::[^=\n]+)?=(?!=)", re.M)
 _WORD = re.compile(r"(?<![\w.])[^\W\d]\w*")
+#: A line of the shell's, or of IPython's with a path in it; and its last word.
+_LINE = re.compile(r"[ \t]*(?:[\w, ]+=[ \t]*)?(?:!(?!=)|%%?(?:cd|load|ls|run|writefile)\b)[^\n]*?([^\s'\"=]*)")
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "function": (*ROUTINES, staticmethod, classmethod), "class": type, "module": types.ModuleType,
+    "property": property, "instance": object,
+}  # fmt: skip
 
-_KINDS = dict.fromkeys(
-    [
-        types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.MethodDescriptorType,
-        types.WrapperDescriptorType, types.MethodWrapperType, types.ClassMethodDescriptorType,
-        staticmethod, classmethod,
-    ],
-    "function",
-) | {property: "property"}  # fmt: skip
-
-
-class Match(NamedTuple):
-    """A text that may stand at the cursor, and what it is, as frontends show it beside the text."""
-
-    text: str
-    type: str
-    value: Any = MISSING
-
-
-class Place(NamedTuple):
-    """What `complete` hands to the functions that know a place."""
-
-    code: str
-    position: int
-    cursor: Cursor
-    find: Find
-    namespace: dict[str, Any]
-    box: Box
-
-
-#: Where the matches start, and the matches.
+Names = dict[str, Any]
+#: ``text`` and ``type`` of something that may stand at the cursor, as in ``_jupyter_types_experimental``.
+Match = dict[str, Any]
+#: Where the matches start, and the matches.  The list may still grow after it has been given.
 Found = tuple[int, list[Match]]
 
 
-def complete(code: str, cursor_pos: int, namespace: dict[str, Any]) -> dict[str, Any]:
+class Kind(str):
+    """The type of a match, for want of its value."""
+
+
+def complete(code: str, cursor_pos: int, namespace: Names) -> dict[str, Any]:
     """Return the content of a complete_reply.
 
     Parameters
@@ -101,191 +82,152 @@ def complete(code: str, cursor_pos: int, namespace: dict[str, Any]) -> dict[str,
     dict
         ``matches``, ``cursor_start``, ``cursor_end`` and ``metadata``, which has the type of each match.
     """
-    box = Box(_SECONDS)
-    start, matches = _at(code, cursor_pos, 0, namespace, box)
-    if os.environ.get("MINIKERNEL_JEDI") == "1":
-        start, matches = _with_jedi(code, cursor_pos, namespace, start, matches)
-    known: list[dict[str, Any]] = [
-        {"start": start, "end": cursor_pos, "text": match.text, "type": match.type} for match in matches
-    ]
-    functions = [index for index, match in enumerate(matches) if type(match.value) is types.FunctionType]
-    if functions:
-        box.call(_add_signatures, known, matches, functions[:_MOST_SIGNATURES])
+    with_jedi = os.environ.get("MINIKERNEL_JEDI") == "1"
+    answers = _answers(Cursor(code[:cursor_pos]), namespace, with_jedi)
+    start, found = lookup.latest(answers, (cursor_pos, []), _JEDI_SECONDS if with_jedi else 0)
+    matches = [{"start": start, "end": cursor_pos, **match} for match in list(found)]
     return {
-        "matches": [match.text for match in matches],
+        "matches": [match["text"] for match in matches],
         "cursor_start": start,
         "cursor_end": cursor_pos,
-        "metadata": {"_jupyter_types_experimental": known},
+        "metadata": {"_jupyter_types_experimental": matches},
     }
 
 
-def _add_signatures(known: list[dict[str, Any]], matches: list[Match], indices: list[int]) -> None:
-    from .inspection import signature
-
-    for index in indices:
-        known[index]["signature"] = str(signature(matches[index].value))
-
-
-def _at(code: str, position: int, start: int, namespace: dict[str, Any], box: Box) -> Found:
-    cursor = Cursor(code, position, start)
-    place = Place(code, position, cursor, scope(namespace, code[:position]), namespace, box)
-    if cursor.string is not None:
-        return _in_string(place, cursor.string)
-    if cursor.in_comment:
-        return position, []
-    for known in (_symbols, _imports, _after_dot, _in_brackets):
-        found = known(place)
+def _answers(cursor: Cursor, namespace: Names, with_jedi: bool = False) -> Iterator[Found]:
+    found = None
+    for place in () if cursor.in_comment else places:
+        for found in place(cursor, namespace):
+            yield found
         if found is not None:
-            return found
-    return position, []
-
-
-# -- places --------------------------------------------------------------------------------------------
-
-
-def _symbols(place: Place) -> Found | None:
-    r"""``\alpha`` becomes α, ``\al`` what it may go on to; so do ``\N{DEGREE SIGN}`` and ``\N{DEG``."""
-    match = _SYMBOL.search(place.code, max(0, place.position - 100), place.position)
-    if match is None:
-        return None
-    name, word = match[1], match[2]
-    if name is not None and name.endswith("}"):
-        try:
-            texts = [unicodedata.lookup(name[:-1])]
-        except KeyError:
-            texts = []
-    elif name is not None:
-        common = (*range(0x20, 0x3000), *range(0x1F300, 0x1FB00))
-        names = (unicodedata.name(chr(code), "") for code in common)
-        texts = [f"\\N{{{each}}}" for each in names if each.startswith(name)]
-    elif word in _SYMBOLS:
-        texts = [_SYMBOLS[word]]
-    else:
-        texts = sorted(f"\\{each}" for each in _SYMBOLS if each.startswith(word))
-    return match.start(), [Match(text, "symbol") for text in texts]
-
-
-def _in_string(place: Place, string: String) -> Found:
-    """In a string: the expression of an f-string, a dictionary's keys, a path."""
-    if "f" in string.prefix:
-        brace = string.text.replace("{{", "  ").rfind("{")
-        if brace > string.text.rfind("}"):
-            return _at(place.code, place.position, string.start + brace + 1, place.namespace, place.box)
-    if "r" not in string.prefix:
-        found = _symbols(place)
-        if found is not None and found[1] and place.position - found[0] > 2:  # not "\n"
-            return found
-    keys = _keys(place, string)
-    return keys if keys is not None else _paths(place, string)
-
-
-def _paths(place: Place, string: String) -> Found:
-    directory, prefix = os.path.split(string.text)
-
-    def entries() -> list[Match]:
-        with os.scandir(os.path.expanduser(directory) or ".") as found:
-            return [
-                Match(entry.name + "/" * entry.is_dir(), "path")
-                for entry in found
-                if entry.name.startswith(prefix) and (prefix or not entry.name.startswith("."))
-            ]
-
-    matches = place.box.call(entries) if "\n" not in string.text and "\0" not in string.text else MISSING
-    return place.position - len(prefix), [] if matches is MISSING else _ordered(matches)
-
-
-def _keys(place: Place, string: String | None) -> Found | None:
-    """In a subscript, ``d["a`` or ``d[``: the keys of what is subscribed."""
-    tokens, brackets = place.cursor.tokens, place.cursor.brackets
-    if not brackets or tokens[brackets[-1]].text != "[":
-        return None
-    inside = tokens[brackets[-1] + 1 :]
-    prefix = ""
-    if string is not None:
-        prefix = string.text
-        inside.pop()
-    elif len(inside) == 1 and inside[0].kind == "number":
-        prefix = inside.pop().text
-    source = place.cursor.primary(brackets[-1] - 1)
-    owner = evaluate(source, place.find) if source and not inside else MISSING
-    keys = _keys_of(owner, place.box)
-    if keys is None:
-        return None
-    texts: list[str] = []
-    if string is not None and prefix and "\\" not in prefix:
-        try:  # most of a million keys had better go quickly
-            keys = list(compress(keys, map(str.startswith, keys, repeat(prefix))))
-        except TypeError:
-            pass  # not all of them are strings
-    for first in range(0, len(keys), 20_000):
-        written = (_written(key, string) for key in keys[first : first + 20_000])
-        texts += islice((text for text in written if text and text.startswith(prefix)), _MOST_KEYS)
-        if len(texts) >= _MOST_KEYS or place.box.left < 0:
             break
-    return place.position - len(prefix), [Match(text, "dict key") for text in texts[:_MOST_KEYS]]
+    if with_jedi and not (found and found[1]):
+        matches = ask(_jedi, _jedi, cursor, namespace)
+        if matches is not MISSING and matches:
+            yield matches
 
 
-def _written(key: Any, string: String | None) -> str | None:
-    """Return a key as it is written at the cursor; None if it can't be."""
-    if is_a(key, str):
-        key = str.__str__(key)
-    if string is None:
-        short = type(key) is int and key.bit_length() < 1000  # Python refuses to write the longest
-        return repr(key) if short or type(key) in (str, bytes) else None
-    if type(key) is not (bytes if "b" in string.prefix else str):
-        return None
-    text = repr(key).removeprefix("b")[1:-1].replace("\\'", "'")
-    if "r" in string.prefix:
-        return text.replace("\\\\", "\\")
-    return text.replace(string.quote[0], "\\" + string.quote[0])
+def _jedi(cursor: Cursor, namespace: Names) -> Found | None:
+    import jedi
+
+    jedi.settings.allow_unsafe_interpreter_executions = False  # of properties
+    # it would ask other objects for their __class__, and import lazy modules
+    kinds = (types.ModuleType, types.FunctionType, type)
+    known = {name: value for name, value in namespace.copy().items() if any(type(value) is kind for kind in kinds)}
+    found = jedi.Interpreter(cursor.code, [known]).complete()
+    start = cursor.end - max((one.get_completion_prefix_length() for one in found), default=0)
+    return start, [{"text": one.name_with_symbols, "type": one.type} for one in found]
 
 
-def _keys_of(owner: Any, box: Box) -> Sequence[Any] | None:
+def _symbols(cursor: Cursor, namespace: Names) -> Iterator[Found]:
+    r"""``\alpha`` becomes α, ``\al`` what it may go on to; in a string, ``\n`` is left alone."""
+    match = _SYMBOL.search(cursor.code, max(0, cursor.end - 20))
+    if match is None or (cursor.quote and ("r" in cursor.prefix or len(match[1]) == 1)):
+        return
+    known = _SYMBOLS.get(match[1])
+    texts = [known] if known else sorted(f"\\{name}" for name in _SYMBOLS if name.startswith(match[1]))
+    if texts:
+        yield match.start(), [{"text": text, "type": "symbol"} for text in texts]
+
+
+def _keys(cursor: Cursor, namespace: Names) -> Iterator[Found]:
+    """In a subscript, ``d["a`` or ``d[``: the keys of what is subscribed."""
+    bracket = len(cursor.tokens) - 1
+    if cursor.before != "[" or bracket not in cursor.brackets:
+        return
+    keys = _keys_of(evaluate(cursor.primary(bracket - 1), namespace, cursor.code))
+    if keys is None:
+        return
+    start, found = cursor.end - len(cursor.word), list[Match]()
+    if cursor.quote:
+        yield start, found
+    for key in keys:
+        if cursor.quote and type(key) is str and "\\" not in cursor.word and not key.startswith(cursor.word):
+            continue  # most of a million had better go quickly
+        text = _written(key, cursor)
+        if text and text.startswith(cursor.word):
+            found.append({"text": text, "type": "dict key"})
+            if len(found) == 1:
+                yield start, found
+            if len(found) == _MOST_KEYS:
+                break
+
+
+def _keys_of(owner: Any) -> Sequence[Any] | None:
     """Return the keys that an object can tell of; None if its kind can't."""
     if in_type(type(owner), "__getitem__") is dict.__getitem__:
         return list(dict.keys(owner))
     if type(owner) is type(os.environ):
         return list(owner)
-    teller = in_type(type(owner), "_ipython_key_completions_")
+    teller = in_type(type(owner), "keys" if is_table(owner) else "_ipython_key_completions_")
     if teller is not MISSING:
-        keys = box.ask(lambda obj: list(teller.__get__(obj)()), owner)
+        keys = ask(type(owner), lambda: list(teller.__get__(owner, type(owner))()))
         return [] if keys is MISSING else keys
     names = attribute(attribute(owner, "dtype"), "names")  # of a structured array of numpy's
     return names if type(names) is tuple else None
 
 
-def _imports(place: Place) -> Found | None:
-    statement = place.code[place.cursor.statement : place.position]
-    match = _IMPORT.match(statement)
+def _written(key: Any, cursor: Cursor) -> str:
+    """Return a key as it is written at the cursor; "" if it can't be."""
+    key = str.__str__(key) if is_a(key, str) else key
+    text = repr(key) if type(key) is str or type(key) is bytes or (type(key) is int and abs(key) < 1 << 64) else ""
+    if not cursor.quote:
+        return text
+    if type(key) is not (bytes if "b" in cursor.prefix else str):
+        return ""
+    text = text.removeprefix("b")[1:-1].replace("\\'", "'")
+    return text.replace(cursor.quote[0], "\\" + cursor.quote[0])
+
+
+def _paths(cursor: Cursor, namespace: Names) -> Iterator[Found]:
+    """In a string and in a line for the shell: a path."""
+    line = _LINE.fullmatch(cursor.code, cursor.code.rfind("\n") + 1)
+    if line is None and not cursor.quote:
+        return
+    directory, prefix = os.path.split(line[1] if line is not None and not cursor.quote else cursor.word)
+    names: list[str] = []
+    try:
+        with os.scandir(os.path.expanduser(directory) or ".") as entries:
+            names = [entry.name + "/" * entry.is_dir() for entry in entries if entry.name.startswith(prefix)]
+    except (OSError, ValueError):  # ValueError: a null character
+        pass
+    matches = [{"text": name, "type": "path"} for name in sorted(names) if prefix or not name.startswith(".")]
+    if matches or cursor.quote:
+        yield cursor.end - len(prefix), matches
+
+
+def _imports(cursor: Cursor, namespace: Names) -> Iterator[Found]:
+    statement = re.sub(r"#[^\n]*", "", cursor.code[cursor.statement :])
+    match = _IMPORT.fullmatch(statement)
     if match is not None:
-        package, dot, prefix = match[1].rpartition(".")
-        names = _ordered(_matches(_modules(package, place.box), prefix, "module"))
-        # consoles show whole matches: they had better be whole names
-        return place.position - len(match[1]), [each._replace(text=package + dot + each.text) for each in names]
-    match = _FROM.match(statement)
+        package, dot, word = match[1].rpartition(".")
+        for modules in _modules(package):
+            # consoles show whole matches: they had better be whole names
+            matches = [each | {"text": package + dot + each["text"]} for each in _matches(modules, word)]
+            yield cursor.end - len(match[1]), matches
+        return
+    match = _FROM.fullmatch(statement)
     if match is None:
-        return None
-    if match[2] is None:
-        prefix = match[3] or ""
-        return place.position - len(prefix), _matches(["import"], prefix, "keyword")
-    module = sys.modules.get(match[1], MISSING)
-    members = place.box.call(_in_source, match[1]) if module is MISSING else attributes(module, place.box)
-    matches = _matches(_modules(match[1], place.box), match[2], "module")
-    if members is not MISSING:
-        matches += _matches(members, match[2])
-    return place.position - len(match[2]), _ordered(matches)
+        return
+    module, word, rest = match.groups()
+    if word is None:
+        yield cursor.end - len(rest), _matches({"import": Kind("keyword")}, rest)
+        return
+    for members in _members(module):
+        for modules in _modules(module):
+            yield cursor.end - len(word), _matches(modules | members, word)
 
 
-def _modules(package: str, box: Box) -> set[str]:
-    """Return the names of the modules in a package, or of all that stand alone."""
+def _modules(package: str) -> Iterator[Names]:
+    """Yield the modules in a package, or all that stand alone."""
     start = package and package + "."
     names = {name[len(start) :] for name in list(sys.modules) if name.startswith(start)}
-    if not package:
-        names |= sys.stdlib_module_names
-    listed = box.call(_listed, package)
+    names |= set() if package else sys.stdlib_module_names
+    names = {name for name in names if "." not in name}
+    yield dict.fromkeys(names, Kind("module"))
+    listed = ask(_listed, _listed, package)
     if listed is not MISSING:
-        names.update(listed)
-    return {name for name in names if "." not in name}
+        yield dict.fromkeys(names.union(listed), Kind("module"))
 
 
 def _listed(package: str) -> list[str]:
@@ -299,163 +241,89 @@ def _spec(dotted: str) -> Any:
     """Return the spec of a module.  `importlib.util.find_spec` would import the packages around it."""
     from importlib.machinery import PathFinder
 
-    loaded = sys.modules.get(dotted)
-    if loaded is not None:
-        return own(loaded)["__spec__"]
+    if dotted in sys.modules:
+        return attribute(sys.modules[dotted], "__spec__")
     package = dotted.rpartition(".")[0]
     return PathFinder.find_spec(dotted, _spec(package).submodule_search_locations if package else None)
 
 
-def _in_source(module: str, depth: int = 0) -> dict[str, Any]:
-    """Return what the source of a module that isn't imported seems to define."""
+def _members(module: str) -> Iterator[Names]:
+    """Yield what a module has; if it isn't imported, what its source seems to define."""
+    if module in sys.modules:
+        yield from attributes(sys.modules[module])
+        return
+    names = ask(_in_source, _in_source, module)
+    yield dict.fromkeys(() if names is MISSING else names, Kind("instance"))
+
+
+def _in_source(module: str, depth: int = 0) -> set[str]:
     from importlib.util import resolve_name
 
     spec = _spec(module)
-    if spec is None or not (spec.origin or "").endswith(".py"):
-        return {}
+    if not (spec.origin or "").endswith(".py"):
+        return set()
     with open(spec.origin, encoding="utf-8", errors="replace") as file:
         source = file.read(2_000_000)
-    found: dict[str, Any] = dict.fromkeys(imported(source), MISSING)
-    if found.pop("*", None) is not None and depth < 3:
-        package = module if spec.submodule_search_locations else module.rpartition(".")[0]
+    names = {*imported(source)}.union(*_DEFINITION.findall(source))
+    if "*" in names and depth < 3:
         for star in re.findall(r"^[ \t]*from +([\w.]+) +import +\*", source, re.M):
-            found.update(_in_source(resolve_name(star, package), depth + 1))
-    for function, class_, name in _DEFINITION.findall(source):
-        found[function or class_ or name] = len if function else type if class_ else MISSING
-    return found
+            names |= _in_source(resolve_name(star, spec.parent), depth + 1)
+    return names - {"", "*"}
 
 
-def _after_dot(place: Place) -> Found | None:
-    tokens = place.cursor.tokens
-    named = bool(tokens) and tokens[-1].kind == "name" and tokens[-1].end == place.position
-    dot = len(tokens) - 1 - named
-    if dot < 0 or tokens[dot].text != ".":
-        return None
-    prefix = tokens[-1].text if named else ""
-    source = place.cursor.primary(dot - 1) if dot else None
-    owner = evaluate(source, place.find) if source else MISSING
-    if owner is not MISSING:
-        names = attributes(owner, place.box)
-    else:  # a module that the cell is going to import
-        module, member = imported(place.code[: place.position]).get(source or "", ("", ""))
-        listed = place.box.call(_in_source, module) if module and not member else MISSING
-        names = {} if listed is MISSING else listed
-    return place.position - len(prefix), _ordered(_matches(names, prefix))
+def _after_dot(cursor: Cursor, namespace: Names) -> Iterator[Found]:
+    if cursor.before != ".":
+        return
+    owner = evaluate(cursor.owner, namespace, cursor.code)
+    names = attributes(owner)
+    if owner is MISSING:  # perhaps a module that the cell is going to import
+        module, member = imported(cursor.code).get(cursor.owner or "", ("", ""))
+        names = _members(module) if module and not member else iter([{}])
+    for known in names:
+        yield cursor.end - len(cursor.word), _matches(known, cursor.word)
 
 
-def _in_brackets(place: Place) -> Found | None:
-    """Anywhere else: keys, keyword arguments of the call, names."""
-    keys = _keys(place, None)
-    if keys is not None and keys[1]:
-        return keys
-    tokens, brackets = place.cursor.tokens, place.cursor.brackets
-    last = tokens[-1] if tokens else None
-    prefix = ""
-    if last is not None and last.end == place.position:
-        if last.kind == "name":
-            prefix = last.text
-        elif last.kind in ("number", "string", "close"):
-            return place.position, []
-    before = len(tokens) - 1 - bool(prefix)
-    if prefix and before >= 0 and tokens[before].kind == "number" and tokens[before].end == tokens[-1].start:
-        return place.position, []
-    parameters: list[Match] = []
-    if brackets and tokens[before].text in ("(", ",") and brackets[-1] <= before:
-        parameters = _parameters(place, brackets[-1], prefix)
-    start = place.position - len(prefix)
-    matches = [
-        *_matches(_WORD.findall(place.code, max(0, start - _WORDS), start), prefix, "statement"),
-        *_matches(vars(builtins).copy(), prefix),
-        *_matches(place.namespace.copy(), prefix),
-        *_matches([*keyword.kwlist, *keyword.softkwlist], prefix, "keyword"),
-    ]
-    return start, parameters + _ordered(matches)
+def _names(cursor: Cursor, namespace: Names) -> Iterator[Found]:
+    """Anywhere else: names, and keyword arguments of the call."""
+    start, last = cursor.end - len(cursor.word), cursor.tokens[-1] if cursor.tokens else None
+    if last is not None and last.end == cursor.end and last.kind in ("group", "string"):
+        return
+    names = dict.fromkeys(_WORD.findall(cursor.code, 0, start), Kind("statement"))
+    names |= vars(builtins).copy() | namespace.copy()
+    names |= dict.fromkeys([*keyword.kwlist, *keyword.softkwlist], Kind("keyword"))
+    matches = _matches(names, cursor.word)
+    yield start, matches
+    if cursor.brackets and cursor.before in ("(", ","):
+        bracket = cursor.brackets[-1]
+        called = signature(evaluate(cursor.call(bracket), namespace, cursor.code))
+        given = {one.text for one, two in pairwise(cursor.tokens[bracket:]) if two.text == "="}
+        parameters = [
+            {"text": f"{one.name}=", "type": "param"} for one in (called.parameters.values() if called else ())
+            if one.kind in (one.KEYWORD_ONLY, one.POSITIONAL_OR_KEYWORD)
+            and one.name.startswith(cursor.word) and one.name not in given
+        ]  # fmt: skip
+        yield start, parameters + matches
 
 
-def _parameters(place: Place, bracket: int, prefix: str) -> list[Match]:
-    from .inspection import signature
-
-    source = place.cursor.call(bracket)
-    called = evaluate(source, place.find) if source else MISSING
-    found = MISSING if called is MISSING else place.box.call(signature, called)
-    if found is MISSING or found is None:
-        return []
-    tokens = place.cursor.tokens
-    given = {one.text for one, two in zip(tokens[bracket:], tokens[bracket + 1 :], strict=False) if two.text == "="}
-    return [
-        Match(f"{name}=", "param")
-        for name, parameter in found.parameters.items()
-        if parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-        and name.startswith(prefix)
-        and name not in given
-    ]
+#: In the order of being asked.  Who knows another place, as IPython does its magics, may put it in front.
+places: list[Callable[[Cursor, Names], Iterator[Found]]] = [_symbols, _keys, _paths, _imports, _after_dot, _names]
 
 
-# -- matches -------------------------------------------------------------------------------------------
+def _matches(names: Names, word: str) -> list[Match]:
+    """Return those names that a word may go on to; private ones only where it is private itself, and last."""
+    word = unicodedata.normalize("NFKC", word)  # as Python does
+    public = not word.startswith("_")
+    fitting = sorted(
+        (name.startswith("_") + name.startswith("__"), name) for name in names
+        if type(name) is str and name.startswith(word) and not (public and name.startswith("_"))
+    )  # fmt: skip
+    matches = [{"text": name, "type": _type(names[name])} for _, name in fitting]
+    for match in matches if len(matches) <= _MOST_SIGNATURES else ():
+        if type(names[match["text"]]) is types.FunctionType:
+            match["signature"] = str(signature(names[match["text"]]))
+    return matches
 
 
-def _matches(names: Iterable[Any], prefix: str, kind: str = "") -> list[Match]:
-    """Return those names that `prefix` may go on to, private ones only where it is private itself.
-
-    What a name stands for is `kind`, or what `names` has for it.
-    """
-    public = not prefix.startswith("_")
-    fitting = [
-        name
-        for name in names
-        if type(name) is str and name.startswith(prefix) and not (public and name.startswith("_"))
-    ]
-    if kind:
-        return [Match(name, kind) for name in fitting]
-    assert isinstance(names, dict)
-    kinds = _Kinds(_KINDS)
-    values = [names[name] for name in fitting]
-    return list(map(Match, fitting, [kinds[type(value)] for value in values], values))
-
-
-def _ordered(matches: list[Match]) -> list[Match]:
-    """Sort by name, special names last; of those with the same text, the last stays."""
-    ordered = sorted({match.text: match for match in matches}.values(), key=itemgetter(0))
-    if any(map(str.startswith, map(itemgetter(0), ordered), repeat("_"))):
-        ordered.sort(key=lambda match: match.text.startswith("_") + match.text.startswith("__"))
-    return ordered
-
-
-class _Kinds(dict[type, str]):
-    """The words for what a name stands for, by its type, as jedi and IPython have them."""
-
-    def __missing__(self, kind: type) -> str:
-        self[kind] = (
-            "class" if issubclass(kind, type) else "module" if issubclass(kind, types.ModuleType) else "instance"
-        )
-        return self[kind]
-
-
-_jedi_lock = Lock()
-
-
-def _with_jedi(code: str, position: int, namespace: dict[str, Any], start: int, matches: list[Match]) -> Found:
-    """Add what jedi knows; what it can't tell in time is missed."""
-
-    def ask() -> list[tuple[int, Match]]:
-        import jedi
-
-        if not _jedi_lock.acquire(blocking=False):
-            return []  # it still works on an earlier question
-        try:
-            lines = code[:position].split("\n")
-            found = jedi.Interpreter(code, [namespace.copy()]).complete(len(lines), len(lines[-1]))
-            return [
-                (position - one.get_completion_prefix_length(), Match(one.name_with_symbols, one.type))
-                for one in found
-            ]
-        finally:
-            _jedi_lock.release()
-
-    found = Box(_JEDI_SECONDS).call(ask)
-    if found is MISSING or not found:
-        return start, matches
-    if not matches:
-        start = found[0][0]
-    seen = {match.text for match in matches}
-    return start, matches + [match for at, match in found if at == start and match.text not in seen]
+def _type(value: Any) -> str:
+    """Return the word for what a name stands for, as jedi and IPython have it."""
+    return value if type(value) is Kind else next(word for word, kinds in _KINDS.items() if is_a(value, kinds))
