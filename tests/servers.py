@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from client import TIMEOUT, check
 
 
 class Server:
-    """A web server in a process of its own: ``python -m`` and the command, in which {port} is a free one.
+    """A web server in a process of its own: ``python -m`` and the command, in which {port} is one that is free.
 
     Parameters
     ----------
@@ -30,7 +30,6 @@ class Server:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
         self.log = directory / f"{command[0]}.log"
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
@@ -40,21 +39,14 @@ class Server:
             )  # fmt: skip
         deadline = time.monotonic() + 3 * TIMEOUT
         try:
-            while not self._answers():
+            # another process may have taken the port meanwhile: the server tries others, and says which it has
+            while (said := re.search(r"http://127\.0\.0\.1:(\d+)", self.log.read_text())) is None:
                 assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
-                time.sleep(0.05)
+                time.sleep(0.02)
         except BaseException:
             self.close()
             raise
-
-    def _answers(self) -> bool:
-        try:
-            self.ask("GET", "/api")
-        except urllib.error.HTTPError:
-            return True
-        except OSError:
-            return False
-        return True
+        self.url = f"http://127.0.0.1:{said[1]}"
 
     def ask(self, method: str, path: str, content: Any = None) -> Any:
         """Make a request; return the answer, read from JSON if it is some."""

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(120)
 
 JUPYTER_SERVER = (
     "jupyter_server", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1", "--ServerApp.port={port}",
-    "--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True",
+    "--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True",
 )  # fmt: skip
 
 
@@ -149,7 +149,6 @@ def test_kernel_gateway(serve: Callable[..., Server]) -> None:
     options = (
         "--KernelGatewayApp.ip=127.0.0.1",
         "--KernelGatewayApp.port={port}",
-        "--KernelGatewayApp.port_retries=0",
     )
     gateway = serve("kernel_gateway", *options)
     page = Channels(gateway, gateway.kernel())
@@ -180,7 +179,7 @@ def test_voila(serve: Callable[..., Server], tmp_path: Path) -> None:
     book = new_notebook(cells=[new_code_cell(cell) for cell in cells], metadata={"kernelspec": kernelspec})
     nbformat.write(book, tmp_path / "book.ipynb")
     voila = serve(
-        "voila", "--no-browser", "--Voila.ip=127.0.0.1", "--port={port}", "--port_retries=0", "--token=",
+        "voila", "--no-browser", "--Voila.ip=127.0.0.1", "--port={port}", "--token=",
         str(tmp_path / "book.ipynb"),
     )  # fmt: skip
     kernel = re.search(r'"kernelId": "([^"]+)"', voila.ask("GET", "/"))
