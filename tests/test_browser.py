@@ -141,7 +141,9 @@ def test_the_launcher(page: Page) -> None:
     card = page.locator('.jp-LauncherCard[title="Python 3 (minikernel)"][data-category="Notebook"]')
     expect(card).to_be_visible()
     assert "logo-svg.svg" in str(card.locator("img").get_attribute("src"))
-    page.wait_for_function("image => image.complete && image.naturalWidth > 0", arg=card.locator("img").element_handle())
+    page.wait_for_function(
+        "image => image.complete && image.naturalWidth > 0", arg=card.locator("img").element_handle()
+    )
     card.click()
     ready(page)
     page.locator(".jp-Notebook .cm-content").first.click()
@@ -293,7 +295,9 @@ def test_a_page_that_is_loaded_anew_sees_a_busy_kernel(page: Page, server: Serve
 
 
 def test_a_kernel_that_dies_is_started_anew(page: Page, server: Server) -> None:
-    book = Notebook(page, server, LAB, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "'here ' + 'again'")
+    book = Notebook(
+        page, server, LAB, "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "'here ' + 'again'"
+    )
     book.run(0)
     page.locator(".jp-Dialog .jp-mod-accept").click()
     expect(book.run(1)).to_have_text(["'here again'"])
@@ -335,3 +339,29 @@ def test_widgets(page: Page, server: Server, app: str) -> None:
     slide(0.7)  # heard while the cell runs: JupyterLab sends what is for widgets to a subshell
     slide(0.2)
     expect(output).to_have_text(["'the slider is heard'"])
+
+
+# -- the debugger ------------------------------------------------------------------------------------------
+
+
+def test_debugger(page: Page, server: Server) -> None:
+    book = Notebook(
+        page, server, LAB,
+        "def double(n):\n    m = n * 2\n    return m\n\ndouble(21)",
+    )  # fmt: skip
+    page.locator(".jp-DebuggerBugButton").click()
+    lines = page.locator(".cm-gutter.cm-breakpoint-gutter .cm-gutterElement")  # the first is no line
+    lines.nth(2).click()
+    expect(lines.nth(2).locator("svg")).to_be_visible()
+    output = book.run(0)
+    variables = page.locator(".jp-DebuggerVariables .jp-TreeItem")
+    expect(variables).to_have_text(["n21"])
+    frames = page.locator(".jp-DebuggerCallstackFrame-name")
+    expect(frames).to_have_text(["double", "<module>"])
+    book.status("busy")
+    page.locator('[data-command="debugger:next"]').click()
+    expect(variables).to_have_text(["m42", "n21"])
+    page.locator('[data-command="debugger:continue"]').click()
+    expect(output).to_have_text(["42"])
+    book.status("idle")
+    expect(frames).to_have_count(0)
