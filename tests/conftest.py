@@ -62,6 +62,21 @@ def client(kernel: KernelProcess) -> Client:
 
 
 @pytest.fixture(scope="module")
+def kernelspec(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Install the kernel where the frontends of a module's tests look, who find nothing of the user's there."""
+    directory = tmp_path_factory.mktemp("jupyter")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("data", "runtime", "config"):
+            patch.setenv(f"JUPYTER_{name.upper()}_DIR", str(directory / name))
+        patch.setenv("PYTHONDONTWRITEBYTECODE", "")  # frontends are large, and start more than once
+        patch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+        from minikernel.tools.install import main
+
+        assert main(["install", "--user"]) == 0
+        yield directory
+
+
+@pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """A frontend of a kernel that a module's tests share, for tests that leave nothing behind."""
     process = KernelProcess(tmp_path_factory.mktemp("shared"))

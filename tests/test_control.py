@@ -87,3 +87,9 @@ def test_exit_of_one_of_two_frontends_keeps_the_kernel(kernel: KernelProcess) ->
     run = two.execute("exit()")
     assert run.reply["payload"] == [{"source": "ask_exit", "keepkernel": True}]
     assert one.execute("2").result == "2"
+
+
+def test_exit_ends_the_kernel(kernel: KernelProcess) -> None:
+    run = kernel.client().execute("exit()")
+    assert run.reply["payload"] == [{"source": "ask_exit", "keepkernel": False}]
+    assert kernel.wait() == 0

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 from ..kernel.request import current_request
+
+#: Seconds between ``exit()`` and the kernel's end.
+TO_BE_HEARD = 1.0
 
 
 class Exit:
@@ -20,7 +25,10 @@ class Exit:
             keepkernel = len(kernel.sessions) > 1 and kernel.channels.subscriptions > 1
         request.payload.append({"source": "ask_exit", "keepkernel": keepkernel})
         if not keepkernel:
-            request.afterwards = kernel.quit
+            # jupyter_console drops the replies of a process that has ended; having read this one, it ends us itself
+            timer = threading.Timer(TO_BE_HEARD, kernel.quit)
+            timer.daemon = True
+            request.afterwards = timer.start
 
     def __repr__(self) -> str:
         return f"{self._name}()"
