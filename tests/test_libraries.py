@@ -22,7 +22,11 @@ class Library(NamedTuple):
     package: str
     code: str
     shows: str
+    #: The same where IPython is installed, if that is something else.
+    with_ipython: str = ""
 
+
+WIDGET = "application/vnd.jupyter.widget-view+json text/plain"
 
 LIBRARIES = [
     Library(
@@ -48,13 +52,13 @@ LIBRARIES = [
     ),
     Library("sympy", "sympy", "import sympy\nsympy.sqrt(sympy.Symbol('x'))", "text/latex text/plain"),
     Library("rich", "rich", "from rich.table import Table\nTable('a', 'b')", "text/html text/plain"),
-    Library("rich.print", "rich", "import rich\nrich.print('[bold]hello')", "stdout"),
-    Library("tqdm", "tqdm", "from tqdm.auto import tqdm\nfor i in tqdm(range(3)): pass", "stderr"),
-    Library("ipywidgets", "ipywidgets", "import ipywidgets\nipywidgets.IntSlider()", "ModuleNotFoundError"),
+    Library("rich.print", "rich", "import rich\nrich.print('[bold]hello')", "stdout", "text/html text/plain"),
+    Library("tqdm", "tqdm", "from tqdm.auto import tqdm\nfor i in tqdm(range(3)): pass", "stderr", WIDGET),
+    Library("ipywidgets", "ipywidgets", "import ipywidgets\nipywidgets.IntSlider()", "ModuleNotFoundError", WIDGET),
     Library(
         "anywidget", "anywidget",
         "import anywidget\nclass Widget(anywidget.AnyWidget):\n    _esm = 'export default {}'\nWidget()",
-        "ModuleNotFoundError",
+        "ModuleNotFoundError", WIDGET,
     ),
 ]  # fmt: skip
 
@@ -63,17 +67,22 @@ def shown(run: Result) -> str:
     """Return what a cell has shown, as `Library.shows` has it."""
     if run.ename:
         return run.ename
-    mimes = {mime for m in run.outputs for mime in m["content"].get("data", ())}
+    mimes = {mime for m in run.outputs for mime in m["content"].get("data", ()) if "/" in mime}
     streams = {m["content"]["name"] for m in run.outputs if m["msg_type"] == "stream"}
     return " ".join(sorted(mimes or streams))
 
 
-def row(library: Library, shows: str) -> str:
-    """Return the beginning of the library's row in the README."""
-    what = ", ".join(f"`{each}`" for each in shows.split())
+def row(library: Library, without: str, with_ipython: str) -> str:
+    """Return the library's row in the README."""
+    return (
+        f"| {library.name} | {_cell(without)} | {'the same' if without == with_ipython else _cell(with_ipython)} |"
+    )
+
+
+def _cell(shows: str) -> str:
     if shows == "ModuleNotFoundError":
-        what = "needs IPython"
-    return f"| {library.name} | {what} |"
+        return "needs IPython"
+    return ", ".join(f"`{each}`" for each in shows.split())
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +119,17 @@ def test_without_ipython(without: Client, library: Library) -> None:
     assert shown(without.execute(library.code, timeout=TIMEOUT + 30)) == library.shows
 
 
+@pytest.mark.parametrize("library", LIBRARIES, ids=lambda library: library.name)
+def test_with_ipython(shared: Client, library: Library) -> None:
+    if find_spec(library.package) is None or find_spec("IPython") is None:
+        pytest.skip(f"needs {library.package} and IPython")
+    assert shown(shared.execute(library.code, timeout=TIMEOUT + 30)) == (library.with_ipython or library.shows)
+
+
 def test_the_readmes_table() -> None:
     readme = (Path(__file__).parent.parent / "README.md").read_text()
     for library in LIBRARIES:
-        assert row(library, library.shows) in readme
+        assert row(library, library.shows, library.with_ipython or library.shows) in readme
 
 
 # -- what else they do -----------------------------------------------------------------------------------
