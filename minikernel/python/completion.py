@@ -138,19 +138,20 @@ def _keys(cursor: Cursor, namespace: Names) -> Iterator[Found]:
     keys = _keys_of(evaluate(cursor.primary(bracket - 1), namespace, cursor.code))
     if keys is None:
         return
-    start, found = cursor.end - len(cursor.word), list[Match]()
-    if cursor.quote:
-        yield start, found
-    for key in keys:
-        if cursor.quote and type(key) is str and "\\" not in cursor.word and not key.startswith(cursor.word):
+    word, found = cursor.word, list[Match]()
+    simple = bool(cursor.quote) and "\\" not in word
+    for number, key in enumerate(keys):
+        if number % 20_000 == 0 and (found or cursor.quote):
+            yield cursor.end - len(word), found
+        if simple and type(key) is str and not key.startswith(word):
             continue  # most of a million had better go quickly
         text = _written(key, cursor)
-        if text and text.startswith(cursor.word):
+        if text and text.startswith(word):
             found.append({"text": text, "type": "dict key"})
-            if len(found) == 1:
-                yield start, found
             if len(found) == _MOST_KEYS:
                 break
+    if found or cursor.quote:
+        yield cursor.end - len(word), found
 
 
 def _keys_of(owner: Any) -> Sequence[Any] | None:

@@ -60,21 +60,24 @@ class Instance:
 def latest(answers: Iterator[T], otherwise: T, seconds: float = 0.0) -> T:
     """Return the last answer that comes within `BUDGET`, or within `seconds` if that is more.
 
-    The answers are made in a thread that is left alone when the time is over.  C code that keeps the interpreter
-    lock can't be left alone.
+    The answers are made in a thread that is left alone when the time is over, and ends with its next answer.
+    C code that keeps the interpreter lock can't be left alone.
     """
-    given, failures = [otherwise], []
+    given, failures, over = [otherwise], [], threading.Event()
 
     def work() -> None:
         try:
             for answer in answers:
                 given.append(answer)
+                if over.is_set():
+                    break
         except BaseException as error:  # ours: `ask` keeps what is foreign
             failures.append(error)
 
     thread = threading.Thread(target=work, name="minikernel-help", daemon=True)
     thread.start()
     thread.join(max(BUDGET, seconds))
+    over.set()
     if failures:
         raise failures[0]
     return given[-1]
