@@ -366,3 +366,15 @@ def test_texts_that_are_the_repr_do_not_load_ipython(client: Client) -> None:
     for code in ("[1, 'a', {'b': 2.5}]", "{}", "{1}", "'long' * 100", "import datetime; datetime.date(2020, 1, 1)"):
         ok(client, code)
     assert ok(client, "import sys; 'IPython' in sys.modules").result == "False"
+
+
+def test_completion_of_magics(client: Client) -> None:
+    ok(client, "%time pass")
+    for code, start, some in (
+        ("%tim", 1, {"time", "timeit"}),
+        ("x = 1\n%%ba", 8, {"bash"}),
+        ("y = %pw", 5, {"pwd"}),
+    ):
+        reply = client.request("complete_request", {"code": code}).reply
+        assert reply["cursor_start"] == start and some <= set(reply["matches"]), reply
+    assert "print" in client.request("complete_request", {"code": "x %prin"}).reply["matches"]

@@ -262,11 +262,7 @@ class Interpreter:
         """Return the content of an is_complete_reply."""
         from .is_complete import is_complete
 
-        answer = is_complete(self.transform(code))
-        if answer["status"] == "invalid" and ipython.may_be_magic(self, code):
-            status, indent = ipython.make(self).check_complete(code)
-            return {"status": status, "indent": indent} if status == "incomplete" else {"status": status}
-        return answer
+        return is_complete(self.transform(code))
 
 
 @interrupt.landing

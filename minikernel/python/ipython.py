@@ -65,13 +65,6 @@ def make(interpreter: Interpreter) -> Any:
     return interpreter.shell
 
 
-def may_be_magic(interpreter: Interpreter, source: str) -> bool:
-    """Tell whether a source that is no Python should be shown to IPython."""
-    if interpreter.shell is not None:
-        return True
-    return bool(_MAGIC.search(source) or _is_automagic(interpreter, source)) and _is_offered(interpreter)
-
-
 def translate(interpreter: Interpreter, source: str) -> str:
     """Return the Python that a source means that does not compile; the source itself if it is not IPython's.
 
@@ -80,10 +73,10 @@ def translate(interpreter: Interpreter, source: str) -> str:
     UsageError
         It has a magic, and IPython is not installed.
     """
-    if may_be_magic(interpreter, source):
-        return _transform(interpreter, source)
     if _is_offered(interpreter):
-        return source
+        if interpreter.shell is None and not _MAGIC.search(source) and not _is_automagic(interpreter, source):
+            return source
+        return _transform(interpreter, source)
     source = _INLINE.sub("", source)
     magic = re.search(r"^[ \t]*([\w.,* ]*=[ \t]*)?(%%?\w+|!)", source, re.M)
     if magic is None:

@@ -11,6 +11,7 @@ Imported when something needs IPython, and not before (``ipython``).
 from __future__ import annotations
 
 import os
+import re
 import sys
 from ast import AnnAssign, Assign, AugAssign, Expr, Load, Name, copy_location, fix_missing_locations
 from collections.abc import Iterator
@@ -37,8 +38,8 @@ from .. import connect
 from ..kernel import interrupt
 from ..kernel.output_to import output_to
 from ..kernel.request import Request, current_request
+from . import completion, imports
 from . import display as ours
-from . import imports
 
 if TYPE_CHECKING:
     from ..kernel.comm import CommManager
@@ -391,6 +392,7 @@ def make(interpreter: Interpreter) -> None:
     interpreter.after_cell.append(partial(shell.events.trigger, "post_execute"))  # where figures are shown
     ours.formatter = _Formatter(shell)
     ours.publisher = lambda **message: shell.display_pub.publish(**message)
+    completion.places.insert(0, _magics)
     imports.when_imported("ipykernel.comm", _our_comms)
     imports.when_imported("ipykernel.connect", _our_connections)
 
@@ -415,6 +417,24 @@ class _Formatter:
         for failure in failures:
             self._shell.showtraceback(failure)
         return data, metadata
+
+
+#: A magic's name at the beginning of a line, or behind the name that gets its value.
+_MAGIC = re.compile(r"(?:\A|.*\n)[ \t]*(?:[\w, ]+=[ \t]*)?(%%?)(\w*)", re.S)
+
+
+def _magics(cursor: Any, namespace: dict[str, Any]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """Complete the names of magics (see ``completion.places``)."""
+    line = _MAGIC.fullmatch(cursor.code)
+    if line is None:
+        return
+    kinds = InteractiveShell.instance().magics_manager.magics
+    found = [
+        {"text": name, "type": "magic"}
+        for name in sorted({*kinds["cell"], *(kinds["line"] if line[1] == "%" else ())})
+        if name.startswith(line[2])
+    ]
+    yield line.start(2), found
 
 
 def _our_comms() -> None:
