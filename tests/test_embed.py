@@ -638,6 +638,21 @@ def test_embed(app: Callable[..., App], tmp_path: Path, how: str) -> None:
     assert not (tmp_path / "kernel.json").exists()
 
 
+def test_embed_leaves_nothing_behind(guests: Guests, tmp_path: Path) -> None:
+    guests.start({}).stop()
+    before = state()
+    path = tmp_path / "kernel.json"
+    thread = threading.Thread(target=minikernel.embed, args=[{}, path])
+    thread.start()
+    wait_until(path.exists)
+    client = Client(path)
+    client.execute("exit")
+    client.request("shutdown_request", {"restart": False}, "control")  # the console does so when it has read that
+    thread.join()
+    client.close()
+    assert {**state(), "modules": None} == {**before, "modules": None}
+
+
 @pytest.mark.timeout(120)
 def test_embed_and_a_console(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(textwrap.dedent(EMBED))

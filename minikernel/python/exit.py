@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 from ..kernel.request import current_request
 
 #: Seconds between ``exit()`` and the kernel's end.
@@ -26,9 +24,8 @@ class Exit:
         request.payload.append({"source": "ask_exit", "keepkernel": keepkernel})
         if not keepkernel:
             # jupyter_console drops the replies of a process that has ended; having read this one, it ends us itself
-            timer = threading.Timer(TO_BE_HEARD, kernel.quit)
-            timer.daemon = True
-            request.afterwards = timer.start
+            channels = kernel.channels
+            request.afterwards = lambda: channels.outbox.call(lambda: channels.call_later(TO_BE_HEARD, kernel.quit))
 
     def __repr__(self) -> str:
         return f"{self._name}()"
