@@ -9,12 +9,13 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import websocket
-from client import TIMEOUT, check
+from client import TIMEOUT
 
 
 class Server:
@@ -39,14 +40,23 @@ class Server:
             )  # fmt: skip
         deadline = time.monotonic() + 3 * TIMEOUT
         try:
-            # another process may have taken the port meanwhile: the server tries others, and says which it has
-            while (said := re.search(r"http://127\.0\.0\.1:(\d+)", self.log.read_text())) is None:
+            while not self._answers():
                 assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
                 time.sleep(0.02)
         except BaseException:
             self.close()
             raise
-        self.url = f"http://127.0.0.1:{said[1]}"
+
+    def _answers(self) -> bool:
+        # another process may have taken the port meanwhile: the server tries others, and says which it has
+        said = re.search(r"http://127\.0\.0\.1:(\d+)", self.log.read_text())
+        self.url = said[0] if said else ""
+        try:
+            return bool(said) and self.ask("GET", "/api") is not None
+        except urllib.error.HTTPError:
+            return True
+        except OSError:
+            return False
 
     def ask(self, method: str, path: str, content: Any = None) -> Any:
         """Make a request; return the answer, read from JSON if it is some."""
@@ -70,7 +80,7 @@ class Server:
 
 
 class Channels:
-    """A page's websocket to a kernel, without buffers.  Every message that arrives is held against the kernel's table."""
+    """A page's websocket to a kernel, without buffers."""
 
     def __init__(self, server: Server, kernel: str, session: str = "page") -> None:
         url = server.url.replace("http", "ws") + f"/api/kernels/{kernel}/channels?session_id={session}"
@@ -114,8 +124,6 @@ class Channels:
                 message = json.loads(self.socket.recv())
             except websocket.WebSocketTimeoutException:
                 raise TimeoutError(f"no {msg_type} in {self.kept}") from None
-            if message["parent_header"]:  # not the server's own status messages
-                check(message["channel"], message)
             if wanted(message):
                 return message
             self.kept.append(message)

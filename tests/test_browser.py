@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import base64
 import itertools
-import json
 import re
 import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import which
-from typing import Any
 
 import pytest
 
 for module in ("debugpy", "jupyterlab", "notebook", "playwright"):
     pytest.importorskip(module)
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright  # noqa: E402
 from client import TIMEOUT  # noqa: E402
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright  # noqa: E402
 from servers import Server  # noqa: E402
 
 CHROMIUM = next(filter(None, map(which, ("chromium", "chromium-browser", "google-chrome"))), None)
 # as root there is no sandbox; the others keep it from asking the internet for things
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage"
-).split()
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+]
 
 pytestmark = [
     pytest.mark.browser,

@@ -42,6 +42,15 @@ class IopubWelcomeTests(jupyter_kernel_test.IopubWelcomeTests):
     kernel_name = "minikernel"
     support_iopub_welcome = True
 
+    @classmethod
+    def setUpClass(cls) -> None:
+        """The kernel is up: one that is just starting may say so first."""
+        super().setUpClass()
+        other = cls.km.client()
+        other.start_channels()
+        other.wait_for_ready(timeout=30)
+        other.stop_channels()
+
 
 @pytest.mark.parametrize("ours", [KernelTests, IopubWelcomeTests])
 def test_none_of_them_is_skipped(ours: type) -> None:
