@@ -209,6 +209,19 @@ def test_formatters_of_libraries(client: Client) -> None:
     assert run.ename == "ValueError" and run.types.count("error") == 1
 
 
+def test_objects_that_display_themselves(client: Client) -> None:
+    ok(client, "get_ipython()")
+    code = "class A:\n    def _ipython_display_(self): print('itself')\ndisplay(A()); A()"
+    run = ok(client, code)
+    assert run.text() == "itself\nitself\n" and {m["msg_type"] for m in run.outputs} == {"stream"}
+    code = "class B:\n    def _ipython_display_(self): raise ValueError\n    def __repr__(self): return 'B'\nB()"
+    run = ok(client, code)
+    assert run.types.count("error") == 1 and run.result == "B"
+    ok(client, "f = get_ipython().display_formatter.ipython_display_formatter\nclass C: pass\nf.for_type(C, print)")
+    run = ok(client, "C()")
+    assert "object at" in run.text() and run.result is None
+
+
 def test_ipython_display(client: Client) -> None:
     code = "from IPython.display import *\ndisplay(HTML('<i>h</i>'), display_id='d'); clear_output(wait=True)\nMath('x')"
     run = ok(client, code)
