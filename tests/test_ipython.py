@@ -74,6 +74,9 @@ def test_nothing_is_imported_until_it_is_needed(client: Client) -> None:
         ("%macro again 1", "Macro `again` created"),
         ("%precision 3", ""),
         ("%pip --version", "pip "),
+        ("%autosave 0", "Autosave disabled"),
+        ("stored = 3\n%store stored", "Stored 'stored' (int)"),
+        ("%clear", ""),
     ],
 )  # fmt: skip
 def test_magics(shared: Client, code: str, expected: str) -> None:

@@ -172,6 +172,17 @@ class KernelMagics(Magics):
         page.page(Path(line).read_text())
 
     @line_magic
+    def autosave(self, line: str) -> None:
+        """Tell the classic notebook how often to save, in seconds; 0 for never."""
+        try:
+            interval = int(line)
+        except ValueError:
+            raise UsageError(f"%autosave requires an integer, got {line!r}") from None
+        code = f"IPython.notebook.set_autosave_interval({1000 * interval})"
+        ours.display({"application/javascript": code}, raw=True)
+        print(f"Autosaving every {interval} seconds" if interval else "Autosave disabled")
+
+    @line_magic
     def man(self, line: str) -> None:
         """Show a page of the manual in the frontend's pager."""
         page.page(self.shell.getoutput(f"man {line} | col -b", split=False))
