@@ -270,6 +270,15 @@ def test_debug(client: Client) -> None:
     assert "value" in client.finish(msg_id).text()
 
 
+def test_messages_that_libraries_send_themselves(client: Client) -> None:
+    content = "dict(data={'text/plain': 'hi'}, metadata={})"
+    ok(client, "ip = get_ipython(); k = ip.kernel")
+    run = ok(client, f"k.session.send(k.iopub_socket, 'display_data', {content}, parent=ip.parent_header)")
+    assert run.outputs[0]["msg_type"] == "display_data"
+    run = ok(client, f"k.send_response(k.iopub_socket, 'display_data', {content})")
+    assert run.outputs[0]["content"]["data"] == {"text/plain": "hi"}
+
+
 def test_output_widget(client: Client) -> None:
     pytest.importorskip("ipywidgets")
     run = ok(client, "from ipywidgets import Output\no = Output()\nwith o: print('inside')")

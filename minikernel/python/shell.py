@@ -191,6 +191,8 @@ class KernelMagics(Magics):
 class _Kernel:
     """The kernel, under the names that libraries look for in ``get_ipython().kernel``."""
 
+    iopub_socket = "iopub"
+
     def __init__(self, shell: InteractiveShell) -> None:
         self.shell = shell
         self._kernel = shell.interpreter.kernel
@@ -207,6 +209,22 @@ class _Kernel:
         from tornado.ioloop import IOLoop
 
         return IOLoop.current()
+
+    @property
+    def session(self) -> _Kernel:
+        """What libraries that send messages of their own call ``send`` of."""
+        return self
+
+    def send(
+        self, stream: object, msg_type: str, content: Any = None, *, metadata: Any = None, buffers: Any = None,
+        **others: object,
+    ) -> None:  # fmt: skip
+        """Publish a message on iopub, as an output of the current request; the stream is `iopub_socket`."""
+        request = current_request()
+        assert request is not None
+        request.publish(msg_type, content or {}, metadata, buffers or ())
+
+    send_response = send
 
     def get_parent(self, channel: str | None = None) -> dict[str, Any]:
         """Return the message that the calling code works for."""
