@@ -279,6 +279,12 @@ def test_messages_that_libraries_send_themselves(client: Client) -> None:
     assert run.outputs[0]["content"]["data"] == {"text/plain": "hi"}
 
 
+def test_future_imports_in_the_midst_of_a_cell(client: Client) -> None:
+    code = "x = 1\nfrom __future__ import annotations\ndef f(a: nobody): pass\nf.__annotations__"
+    assert ok(client, code).result == "{'a': 'nobody'}"
+    assert ok(client, "def g(a: nobody): pass\ng.__annotations__").result == "{'a': 'nobody'}"
+
+
 def test_output_widget(client: Client) -> None:
     pytest.importorskip("ipywidgets")
     run = ok(client, "from ipywidgets import Output\no = Output()\nwith o: print('inside')")
