@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from IPython import version_info
 from IPython.core import page
 from IPython.core.compilerop import CachingCompiler
 from IPython.core.displayhook import DisplayHook
@@ -369,11 +370,13 @@ class ZMQInteractiveShell(InteractiveShell):
         typed, silent = request.content["code"], request.content["silent"]
         if request.stored:
             self.history_manager.input_hist_raw.append(typed)
-        self.execution_count = request.execution_count + 1
+        # which IPython counts when it begins, and once counted when it had ended
+        self.execution_count = request.execution_count + (version_info >= (9, 8))
         info = ExecutionInfo(typed, request.stored, silent, True, request.metadata.get("cellId"))
         info.transformed_cell = source
         self._running = request, ExecutionResult(info)
         self._running[1].execution_count = request.execution_count
+        self.displayhook.exec_result = self._running[1]  # which takes the cell's value
         return self._running[1]
 
     def end(self, request: Request, error: BaseException | None) -> None:
@@ -382,6 +385,7 @@ class ZMQInteractiveShell(InteractiveShell):
         if running is not request or result is None:  # the cell has made the shell, or is no Python
             result = self._begin(request, request.content["code"])
         result.error_in_exec = error
+        self.execution_count = request.execution_count + 1
         self.last_execution_result, self.last_execution_succeeded = result, error is None
         self.interpreter.cell_ended()
         if not request.content["silent"]:
@@ -416,6 +420,8 @@ def make(interpreter: Interpreter) -> None:
     shell = ZMQInteractiveShell.instance(user_module=main, user_ns=interpreter.namespace, config=config)
     shell.display_trap.__enter__()  # for good: or a magic that runs code would take the hook of %%capture away
     shell.kernel = _Kernel(shell)
+    shell.extension_manager.load_extension("storemagic")
+    shell.alias_manager.soft_define_alias("clear", "clear")
     interpreter.shell = shell
     interpreter.after_cell.append(partial(shell.events.trigger, "post_execute"))  # where figures are shown
     ours.formatter = _Formatter(shell)
