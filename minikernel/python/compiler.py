@@ -7,7 +7,7 @@ be IPython's (``ipython``).  ``from __future__ import`` holds for the cells that
 from __future__ import annotations
 import __future__
 
-from _ast import Expr, Expression, Interactive, Module, PyCF_ALLOW_TOP_LEVEL_AWAIT, PyCF_ONLY_AST
+from _ast import Expr, Expression, ImportFrom, Interactive, Module, PyCF_ALLOW_TOP_LEVEL_AWAIT, PyCF_ONLY_AST
 from types import CodeType
 from typing import TYPE_CHECKING
 
@@ -51,6 +51,8 @@ class Compiler:
     def _tree(self, python: str, name: str) -> Module:
         tree = compile(python, name, "exec", self._flags | PyCF_ONLY_AST, dont_inherit=True)
         assert isinstance(tree, Module)
+        if "__future__" in python:  # a notebook may ask for it in the midst of a cell
+            tree.body.sort(key=lambda node: not (isinstance(node, ImportFrom) and node.module == "__future__"))
         return tree
 
     def compile(self, source: str, tree: Module, name: str) -> tuple[list[CodeType], bool]:

@@ -223,7 +223,7 @@ def display(
         if not raw and _displays_itself(obj):
             continue
         data, more = (obj, {}) if raw else bundle(obj, include, exclude)
-        if publisher is not None:
+        if data and publisher is not None:
             publisher(data=data, metadata=more | (metadata or {}), transient=transient, update=update)
         elif data:
             publish(data, more | (metadata or {}), transient, update)
@@ -262,6 +262,8 @@ def _checkpoint() -> None:
 
 
 def _displays_itself(obj: Any) -> bool:
+    if formatter is not None:  # it looks after that
+        return False
     if type(obj) in _PLAIN or isinstance(obj, type) or interrupt.call(hasattr, obj, _CANARY):
         return False
     method = interrupt.call(getattr, obj, "_ipython_display_", None)

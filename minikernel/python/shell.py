@@ -21,6 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from IPython import version_info
 from IPython.core import page
 from IPython.core.compilerop import CachingCompiler
 from IPython.core.displayhook import DisplayHook
@@ -173,6 +174,17 @@ class KernelMagics(Magics):
         page.page(Path(line).read_text())
 
     @line_magic
+    def autosave(self, line: str) -> None:
+        """Tell the classic notebook how often to save, in seconds; 0 for never."""
+        try:
+            interval = int(line)
+        except ValueError:
+            raise UsageError(f"%autosave requires an integer, got {line!r}") from None
+        code = f"IPython.notebook.set_autosave_interval({1000 * interval})"
+        ours.display({"application/javascript": code}, raw=True)
+        print(f"Autosaving every {interval} seconds" if interval else "Autosave disabled")
+
+    @line_magic
     def man(self, line: str) -> None:
         """Show a page of the manual in the frontend's pager."""
         page.page(self.shell.getoutput(f"man {line} | col -b", split=False))
@@ -180,6 +192,8 @@ class KernelMagics(Magics):
 
 class _Kernel:
     """The kernel, under the names that libraries look for in ``get_ipython().kernel``."""
+
+    iopub_socket = "iopub"
 
     def __init__(self, shell: InteractiveShell) -> None:
         self.shell = shell
@@ -197,6 +211,22 @@ class _Kernel:
         from tornado.ioloop import IOLoop
 
         return IOLoop.current()
+
+    @property
+    def session(self) -> _Kernel:
+        """What libraries that send messages of their own call ``send`` of."""
+        return self
+
+    def send(
+        self, stream: object, msg_type: str, content: Any = None, *, metadata: Any = None, buffers: Any = None,
+        **others: object,
+    ) -> None:  # fmt: skip
+        """Publish a message on iopub, as an output of the current request; the stream is `iopub_socket`."""
+        request = current_request()
+        assert request is not None
+        request.publish(msg_type, content or {}, metadata, buffers or ())
+
+    send_response = send
 
     def get_parent(self, channel: str | None = None) -> dict[str, Any]:
         """Return the message that the calling code works for."""
@@ -341,11 +371,13 @@ class ZMQInteractiveShell(InteractiveShell):
         typed, silent = request.content["code"], request.content["silent"]
         if request.stored:
             self.history_manager.input_hist_raw.append(typed)
-        self.execution_count = request.execution_count + 1
+        # which IPython counts when it begins, and once counted when it had ended
+        self.execution_count = request.execution_count + (version_info >= (9, 8))
         info = ExecutionInfo(typed, request.stored, silent, True, request.metadata.get("cellId"))
         info.transformed_cell = source
         self._running = request, ExecutionResult(info)
         self._running[1].execution_count = request.execution_count
+        self.displayhook.exec_result = self._running[1]  # which takes the cell's value
         return self._running[1]
 
     def end(self, request: Request, error: BaseException | None) -> None:
@@ -354,6 +386,7 @@ class ZMQInteractiveShell(InteractiveShell):
         if running is not request or result is None:  # the cell has made the shell, or is no Python
             result = self._begin(request, request.content["code"])
         result.error_in_exec = error
+        self.execution_count = request.execution_count + 1
         self.last_execution_result, self.last_execution_succeeded = result, error is None
         self.interpreter.cell_ended()
         if not request.content["silent"]:
@@ -388,6 +421,8 @@ def make(interpreter: Interpreter) -> None:
     shell = ZMQInteractiveShell.instance(user_module=main, user_ns=interpreter.namespace, config=config)
     shell.display_trap.__enter__()  # for good: or a magic that runs code would take the hook of %%capture away
     shell.kernel = _Kernel(shell)
+    shell.extension_manager.load_extension("storemagic")
+    shell.alias_manager.soft_define_alias("clear", "clear")
     interpreter.shell = shell
     interpreter.after_cell.append(partial(shell.events.trigger, "post_execute"))  # where figures are shown
     ours.formatter = _Formatter(shell)
