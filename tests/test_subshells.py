@@ -57,6 +57,14 @@ def test_its_own_count_queue_and_abort(client: Client) -> None:
     assert client.execute("2").reply["execution_count"] == 3
 
 
+def test_tracebacks_show_the_cell_of_the_right_subshell(client: Client) -> None:
+    """Each counts its cells from 1."""
+    client.execute("def f():\n    1/0  # the main shell's")
+    client.execute("1")
+    client.finish(start(client, "x = 1\ny = 2", create(client)))
+    assert "1/0  # the main shell's" in "".join(client.execute("f()").reply["traceback"])
+
+
 def test_input_await_and_asyncio_in_a_subshell(client: Client) -> None:
     subshell = create(client)
     msg_id = start(client, "input('sub? ')", subshell, allow_stdin=True)

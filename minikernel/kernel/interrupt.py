@@ -47,8 +47,9 @@ AFTER = 0.02
 pending: set[int] = set()
 #: Called when a SIGINT has come, to interrupt what runs in other threads; must be safe in a signal handler.
 others: Callable[[], object] | None = None
-#: Asked first: true while a debugger is at work on top of the user's frame, and must not be torn.
-held: Callable[[FrameType | None], bool] | None = None
+#: Asked first, with a thread's ident: true while a debugger is at work on top of the user's frame, and must not
+#: be torn.  The interrupt is pending then, and the debugger sees to it that it lands.
+held: Callable[[int, FrameType | None], bool] | None = None
 
 _package = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _landings: set[CodeType] = {Loop.main.__code__}
@@ -178,7 +179,7 @@ def throw(worker: Worker) -> None:
     loop = worker.loop
     frame = sys._current_frames().get(worker.ident)
     inner = _running_loop(frame)
-    too_early = held is not None and held(frame)
+    too_early = held is not None and held(worker.ident, frame)
     users = False
     while frame is not None and not is_ours(frame):
         users = users or not _is_machinery(frame)
@@ -217,18 +218,12 @@ def _throw_again(worker: Worker) -> None:
 
 def on_sigint(signum: int, frame: FrameType | None) -> None:
     """Decide where the interrupt lands (see the module's docstring)."""
-    assert _worker is not None
-    if held is not None and held(frame):
-        signal.raise_signal(signal.SIGINT)  # comes again a few bytecodes later
-        return
     if others is not None:
         others()
     _land(frame)
 
 
 def _on_nudge(signum: int, frame: FrameType | None) -> None:
-    if held is not None and held(frame):
-        return  # pending still: the next nudge comes
     if _worker is not None and _worker.ident in pending:
         pending.discard(_worker.ident)
         _land(frame)
@@ -236,6 +231,9 @@ def _on_nudge(signum: int, frame: FrameType | None) -> None:
 
 def _land(frame: FrameType | None) -> None:
     assert _worker is not None
+    if held is not None and held(_worker.ident, frame):
+        pending.add(_worker.ident)
+        return
     users = False
     while frame is not None and not is_ours(frame):
         users = users or not _is_machinery(frame)

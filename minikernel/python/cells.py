@@ -11,9 +11,11 @@ whose source has run before has the name that it had, and a new one the name tha
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 
@@ -47,8 +49,7 @@ class Cells:
         self.file_name: Callable[[str], str] | None = None
         self._cells: dict[str, _Cell] = {}
         self.names: dict[str, str] = {}
-        self._count = 0
-        self._again = 0
+        self._counts = defaultdict[int, Iterator[int]](itertools.count)
 
     def add(self, source: str, count: int, typed: str | None = None) -> str:
         """Keep a source; return the file name for its code.
@@ -62,13 +63,12 @@ class Cells:
         typed : str, optional
             What the user has typed, where a transform has changed it.
         """
-        self._again = self._again + 1 if count == self._count else 0
-        self._count = count
         typed = source if typed is None else typed
         if self.file_name is not None:
             name = self.names.get(typed) or self.file_name(typed)
         else:
-            name = f"<cell {count}.{self._again}{self._of}>" if self._again else f"<cell {count}{self._of}>"
+            again = next(self._counts[count])  # a silent one, or in another subshell
+            name = f"<cell {count}.{again}{self._of}>" if again else f"<cell {count}{self._of}>"
         self.names[typed] = name
         self._cells[name] = _Cell(count, source)
         self._put(name, source)

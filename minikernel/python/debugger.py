@@ -26,7 +26,6 @@ import shutil
 import struct
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from tempfile import gettempdir
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -49,12 +48,14 @@ _WORD = struct.Struct("<I")
 _HIDDEN = re.compile(
     r"_{1,3}|_i{1,3}|_i?\d+|_[iod]h|__\w+__|In|Out|display|exit|quit|get_ipython|debugpy", re.ASCII
 )
-#: What pydevd answers; it would never answer anything else.
+#: What pydevd does; it would never answer anything else.
 _FORWARDED = {
     "completions", "configurationDone", "continue", "evaluate", "exceptionInfo", "goto", "gotoTargets", "next",
     "pause", "scopes", "setExceptionBreakpoints", "setExpression", "setFunctionBreakpoints", "setVariable",
     "stackTrace", "stepIn", "stepInTargets", "stepOut", "threads",
 }  # fmt: skip
+#: What it answers only when the thread is stopped, or is so again.
+_STOPPED = {"exceptionInfo", "goto", "next", "stepIn", "stepOut"}
 
 
 class Debugger:
@@ -69,7 +70,6 @@ class Debugger:
         self._started = False
         self._stepping = False
         self._breakpoints: dict[str, list[Content]] = {}
-        self._stopped: set[int] = set()
         self._shown: list[Any] = []
         self._directory = os.path.join(os.path.realpath(gettempdir()), f"minikernel-{os.urandom(8).hex()}")
         self._own: dict[str, Callable[[Content], Content]] = {
@@ -98,7 +98,7 @@ class Debugger:
             return {**response, "success": False, "message": str(failed)}
         except KeyError as missing:
             return {**response, "success": False, "message": f"{command} needs {missing}"}
-        except (TypeError, AttributeError) as error:  # an argument of another kind
+        except (TypeError, ValueError, AttributeError) as error:  # an argument of another kind
             return {**response, "success": False, "message": f"{command}: {error}"}
         return {**response, "success": True, "body": body}
 
@@ -106,6 +106,8 @@ class Debugger:
 
     def debugInfo(self, arguments: Content) -> Content:
         """What a frontend asks first; also after a reload of its page."""
+        stopped = self._started and self._stopped  # one thread, and so all of them
+        threads = self._forward("threads", {})["threads"] if stopped else []
         return {
             "isStarted": self._started,
             "hashMethod": "Murmur2",
@@ -113,15 +115,15 @@ class Debugger:
             "tmpFilePrefix": self._directory + os.sep,
             "tmpFileSuffix": ".py",
             "breakpoints": [{"source": path, "breakpoints": lines} for path, lines in self._breakpoints.items()],
-            "stoppedThreads": sorted(self._stopped),
+            "stoppedThreads": [thread["id"] for thread in threads],
             "richRendering": True,
             "exceptionPaths": ["Python Exceptions"],
             "copyToGlobals": True,
         }
 
     def initialize(self, arguments: Content) -> Content:
-        """Start the tracer, once in the life of the process."""
-        if self._tracer is None:
+        """Start the tracer, unless it runs."""
+        if self._tracer is None or self._tracer.ended:
             self._tracer = Tracer(self._kernel, self._event)
             self._cells.file_name = self._dump
         body = self._tracer.request("initialize", arguments)
@@ -146,19 +148,17 @@ class Debugger:
 
     def disconnect(self, arguments: Content) -> Content:
         """End the session; what was stopped goes on.  The kernel is no debuggee that ends with it."""
-        if self._started and self._tracer is not None:
+        if self._started and self._tracer is not None and not self._tracer.ended:
             self._tracer.request("disconnect", {"terminateDebuggee": False})
         self._started = self._stepping = False
         self._breakpoints.clear()
-        self._stopped.clear()
         return {}
 
     def terminate(self, arguments: Content) -> Content:
         """End the session and the cell that runs."""
-        self.disconnect({})
-        if self._kernel.main.running is not None:
-            self._kernel.interrupt()
-        return {}
+        if self._stopped or self._kernel.main.running is not None:
+            self._kernel.interrupt()  # first: the line at which it is stopped must not run
+        return self.disconnect({})
 
     def dumpCell(self, arguments: Content) -> Content:
         """Write the file that stands for a cell."""
@@ -186,10 +186,11 @@ class Debugger:
     def setBreakpoints(self, arguments: Content) -> Content:
         """Set the breakpoints of one file; they are remembered where pydevd has put them."""
         path, asked = arguments["source"]["path"], arguments.get("breakpoints") or []
+        lines = [int(point["line"]) for point in asked]  # pydevd would die of one without
         body = self._forward("setBreakpoints", arguments)
         self._breakpoints[path] = [
-            {**point, "line": actual.get("line", point["line"])}
-            for point, actual in zip(asked, body["breakpoints"], strict=False)
+            {**point, "line": actual.get("line", line)}
+            for point, line, actual in zip(asked, lines, body["breakpoints"], strict=False)
         ]
         if not asked:
             del self._breakpoints[path]
@@ -275,54 +276,36 @@ class Debugger:
     def _forward(self, command: str, arguments: Content) -> Content:
         if self._tracer is None or not self._started:
             raise Failed(f"{command}: the debugger is not started (initialize, then attach)")
-        if command in ("continue", "pause"):
+        if command == "continue":  # pydevd would answer when a thread that is stopped goes on: if none is, never
+            self._stepping = False
+            self._tracer.resume()
+            return {"allThreadsContinued": True}
+        if command in _STOPPED and not self._stopped:
+            raise Failed(f"{command}: no thread is stopped")
+        if command in ("next", "stepIn", "stepOut"):
+            self._stepping = True
+        elif command == "pause":
             arguments = {**arguments, "threadId": "*"}  # stopped together, on together
-        if command in ("continue", "next", "stepIn", "stepOut"):
-            self._stopped.clear()
-            self._stepping = command != "continue"
         return self._tracer.request(command, arguments)
 
-    def cell_ended(self, request: Request, error: BaseException | None) -> None:
-        """Tidy up what a session has left of a cell.  The thread that has run it."""
-        if self._tracer is None:
-            return
-        if isinstance(error, KeyboardInterrupt):
-            self._tracer.trace()  # Python stops tracing a thread when it is interrupted in its trace function
-        if self._stepping and not self._stopped and request.worker is self._kernel.main:
-            # a step has led off the end of the cell; it would stop in the next one
-            self._tracer.send("continue", {"threadId": "*"}, lambda response: None)
-            with suppress(Failed):
-                self._tracer.request("threads", {})  # is answered after that
-            self._stepping = False
+    @property
+    def _stopped(self) -> bool:
+        return self._tracer is not None and bool(self._tracer.stops)
+
+    def cell_ended(self) -> None:
+        """Tidy up after a cell.  The thread that has run it."""
+        if self._tracer is not None:
+            self._tracer.cell_ended(self._stepping)
 
     def _event(self, event: Content) -> None:
-        """Publish an event of pydevd.  The reading thread.
-
-        A `stopped` waits until it is known which threads are: the frontend asks for their variables at once.
-        """
-        body = event.get("body") or {}
-        if event["event"] == "stopped" and self._tracer is not None:
+        """Publish an event of pydevd.  The reading thread."""
+        if event["event"] == "stopped":
             self._stepping = False
-            self._stopped.add(body.get("threadId", 0))
-            if body.get("allThreadsStopped"):
-
-                def threads_known(response: Content) -> None:
-                    self._stopped.update(thread["id"] for thread in response.get("body", {}).get("threads", ()))
-                    self._publish(event)
-
-                self._tracer.send("threads", {}, threads_known)
-                return
-        elif event["event"] == "continued":
-            if body.get("allThreadsContinued", True):
-                self._stopped.clear()
-            else:
-                self._stopped.discard(body.get("threadId", 0))
-        self._publish(event)
-
-    def _publish(self, event: Content) -> None:
         request = self._kernel.main.running or self._request
         if self._started and request is not None:
             request.publish("debug_event", event)
+        if event["event"] == "terminated":
+            self._started = False
 
 
 # -- looking at objects ------------------------------------------------------------------------------------

@@ -111,7 +111,7 @@ class Interpreter:
         if os.getpid() != self._pid:
             self._end_of_child(error)
         if self._debugger is not None:
-            self._debugger.cell_ended(request, error)
+            self._debugger.cell_ended()
         self._restore(request)
         try:
             if error is not None:
