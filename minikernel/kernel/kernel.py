@@ -98,7 +98,7 @@ class Kernel:
         self.shell: dict[str, Handler] = dict(handlers.SHELL)
         self.control: dict[str, Handler] = dict(handlers.CONTROL)
         self.history = History(history)
-        self.main = Worker(self.dispatch, runs_code=True, report=self._show)
+        self.main = Worker(self.dispatch, runs_code=True, report=lambda error: self.interpreter.show_error(error))
         self.control_worker = Worker(self.dispatch)
         #: Answers debug_requests: they may take as long as user code does, and control must stay live.
         self.debug_worker = Worker(self.dispatch)
@@ -218,7 +218,7 @@ class Kernel:
             worker = self._comms.awaiting(message.content) or worker
         request = Request(self, worker, channel, message, self.channels.received)
         if msg_type in BESIDE and worker is not self.control_worker:
-            request.claim = threading.Lock()
+            request.claim = {}
             seen = worker.running
             self.channels.call_later(PATIENCE, lambda: self._answer_beside(request, seen))
         worker.put(request, while_awaiting=msg_type in WHILE_AWAITING)
@@ -229,65 +229,65 @@ class Kernel:
         A queue of short cells keeps its order.  The channels thread.
         """
         running, claim = request.worker.running, request.claim
-        if claim is None or claim.locked():
-            return
-        if request.worker.ended.is_set():
+        if claim is None or claim or request.worker.ended.is_set():
             return
         if running is None or running is not seen:
             self.channels.call_later(PATIENCE, lambda: self._answer_beside(request, running))
             return
-        if not request.take():
-            return
         if self._beside is None:
             self._beside = Worker(self.dispatch)
             self._beside.run_in_thread("minikernel-beside")
+        if not request.take(self._beside):
+            return
         request.worker = self._beside
         self._beside.put(lambda: self.dispatch(request))
 
     def dispatch(self, request: Request) -> None:
         """Answer one request: busy, what its handler does, reply, idle.
 
-        A signal handler of the user's may raise between any two lines here.  What has been sent is not sent
-        again, and what has not been sent still is.
+        A signal handler of the user's may raise between any two lines here, and the worker calls this again then:
+        what has been sent is not sent again, and what has not been sent still is.
         """
         worker = request.worker
-        before = worker.running  # a cell that awaits, while a comm's message is delivered
-        try:
-            request.started = now()
-            if before is None:
+        if not request.started:
+            if worker.running is not request:  # a cell that awaits, while a comm's message is delivered
+                request.before = worker.running
+            if request.before is None:
                 interrupt.pending.discard(worker.ident)
             with self._status:
                 worker.running = request
                 self._publish_status(request, "busy")
-            request.make_current()  # not before: a thread that was born in C may print at any moment
-            content = self._handle(request)
-            if os.getpid() != self.pid:
-                os._exit(0)  # a callback has forked, and this is the child: its sockets are its parent's
-            if content is not None:
-                self._reply(request, content)
-        except (BadContent, KeyboardInterrupt) as error:
-            self._reply(request, error_content(error))
-        except BaseException as error:  # a bug: said aloud, and answered all the same
-            log.traceback(f"the handler of {request.msg_type}", error)
-            self._reply(request, error_content(error))
-        try:
-            self._end(request, before)
-        except BaseException as error:  # of a signal handler of the user's, which has struck here
-            self._show(error)
-            self._end(request, before)
+                request.started = now()
+            try:
+                request.make_current()  # not before: a thread that was born in C may print at any moment
+                content = self._handle(request)
+                if os.getpid() != self.pid:
+                    os._exit(0)  # a callback has forked, and this is the child: its sockets are its parent's
+                if content is not None:
+                    self._reply(request, content)
+            except (BadContent, KeyboardInterrupt) as error:
+                self._reply(request, error_content(error))
+            except BaseException as error:  # a bug: said aloud, and answered all the same
+                log.traceback(f"the handler of {request.msg_type}", error)
+                self._reply(request, error_content(error))
+        elif not request.replied and reply_type(request.msg_type) is not None:
+            self._reply(request, error_content(RuntimeError("a signal handler has raised before the reply")))
+        self._end(request)
         if self._prompts is not None:
             self._prompts.forget(request)
-        if before is not None:
-            before.make_latest()
+        if request.before is not None:
+            request.before.make_latest()
         if request.afterwards is not None:
             request.afterwards()
-        request.content = {}  # a thread may keep the request for long; it need not keep the code
+        request.done = True
+        request.content, request.before = {}, None  # a thread may keep the request for long, but not the code
         del request.message
 
-    def _end(self, request: Request, before: Request | None) -> None:
+    def _end(self, request: Request) -> None:
         """Publish the idle of a request, and what is still busy beside it."""
+        before = request.before
         with self._status:
-            request.worker.running = before
+            request.worker.running = None if before is None or before.done else before
             if request.idle:
                 return
             self._publish_status(request, "idle")
@@ -295,10 +295,6 @@ class Kernel:
             cell = self.main.running
             if cell is not None:
                 self._publish_status(cell, "busy")
-
-    def _show(self, error: BaseException) -> None:
-        """Show what the user's code has raised between two requests."""
-        self.interpreter.show_error(error)
 
     def _handle(self, request: Request) -> dict[str, Any] | None:
         table = self.control if request.worker in (self.control_worker, self.debug_worker) else self.shell

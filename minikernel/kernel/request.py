@@ -54,10 +54,12 @@ class Request:
         The number of the cell, for execute_request.
     stored : bool
         Whether the cell goes into the history, In and Out.
-    claim : Lock, optional
-        Of a request that two threads may come to: who gets it answers.
-    replied, idle : bool
-        What has been sent already.
+    claim : dict, optional
+        Of a request that two threads may come to: who is in it answers.
+    replied, idle, done : bool
+        What has been sent already, and whether all has.
+    before : Request, optional
+        The cell that awaits meanwhile.
     started : str
         When its answering began, in ISO 8601; in the reply's metadata.
     afterwards : callable, optional
@@ -65,8 +67,9 @@ class Request:
     """
 
     __slots__ = (
-        "afterwards", "channel", "claim", "content", "execution_count", "header", "header_frame", "idents", "idle",
-        "kernel", "message", "metadata", "msg_type", "number", "payload", "replied", "started", "stored", "worker",
+        "afterwards", "before", "channel", "claim", "content", "done", "execution_count", "header", "header_frame",
+        "idents", "idle", "kernel", "message", "metadata", "msg_type", "number", "payload", "replied", "started",
+        "stored", "worker",
     )  # fmt: skip
 
     def __init__(self, kernel: Kernel, worker: Worker, channel: str, message: Message, number: int) -> None:
@@ -85,8 +88,9 @@ class Request:
         self.execution_count = 0
         self.stored = False
         self.started = ""
-        self.replied = self.idle = False
-        self.claim: threading.Lock | None = None
+        self.replied = self.idle = self.done = False
+        self.before: Request | None = None
+        self.claim: dict[str, object] | None = None
         self.afterwards: Callable[[], object] | None = None
 
     def reply(self, msg_type: str, content: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
@@ -117,9 +121,9 @@ class Request:
         if channels.outbox.full:
             channels.outbox.wait_for_room()
 
-    def take(self) -> bool:
-        """Claim this request; False when another thread has it."""
-        return self.claim is None or self.claim.acquire(blocking=False)
+    def take(self, who: object) -> bool:
+        """Claim this request for `who`, who may do so again; False when another has it."""
+        return self.claim is None or self.claim.setdefault("by", who) is who
 
     def make_current(self) -> None:
         """Make this the request of this context, and the latest of all."""

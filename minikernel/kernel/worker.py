@@ -10,9 +10,10 @@ Next: ``kernel.kernel``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from itertools import islice
+from queue import SimpleQueue
 from signal import SIG_BLOCK, SIG_SETMASK, SIGINT, SIGTERM, pthread_sigmask
-from threading import Event, Lock, Thread, get_ident
+from threading import Event, Thread, get_ident
 from typing import TYPE_CHECKING, Any
 
 from ..protocol import log
@@ -58,6 +59,9 @@ class Worker:
         self._dispatch = dispatch
         self._report = report or (lambda error: log.traceback("a worker", error))
         self._inbox: SimpleQueue[Request | Callable[[], object]] = SimpleQueue()
+        #: What has been taken from the inbox and is not done yet, and how often something was raised meanwhile.
+        self._taken: list[Request | Callable[[], object]] = []
+        self._struck = 0
         self._runs_code = runs_code
         self._mask = pthread_sigmask(SIG_BLOCK, ()) if mask is None else mask
         self._thread: Thread | None = None
@@ -79,9 +83,9 @@ class Worker:
         loop = self.loop
         if loop is not None and while_awaiting and not callable(item):
             request = item
-            request.claim = Lock()
+            request.claim = {}
             self._inbox.put(request)
-            loop.call(lambda: loop.task is not None and request.take() and self._dispatch(request))
+            loop.call(lambda: loop.task is not None and request.take(self) and self._dispatch(request))
         else:
             self._inbox.put(item)
         if loop is not None:
@@ -94,20 +98,12 @@ class Worker:
 
     def stop(self) -> None:
         """End `run` before the next request.  Any thread."""
-
-        def stop() -> None:
-            self._stopped = True
-
         self._stopped = True
-        self.put(stop)
+        self.finish()
 
     def finish(self) -> None:
         """End `run` when all that has been handed in is answered.  Any thread."""
-
-        def stop() -> None:
-            self._stopped = True
-
-        self.put(stop)
+        self.put(lambda: setattr(self, "_stopped", True))
 
     def run(self) -> None:
         """Answer requests in the calling thread, until `stop`."""
@@ -122,19 +118,25 @@ class Worker:
         self.ended.set()
 
     def _turn(self) -> None:
-        """Answer the next request, if there is one."""
+        """Answer the next request, if there is one.
+
+        A signal handler of the user's may raise between any two lines; what was taken is kept until it is done.
+        """
         try:
-            item = self._next()
-        except BaseException as error:  # of a signal handler or callback of the user's, while all is idle
+            if not self._taken:
+                self._take_next()
+            for item in self._taken:
+                if callable(item):
+                    item()
+                elif not item.done and item.take(self):
+                    self._dispatch(item)
+        except BaseException as error:  # of such a handler, of a callback while all is idle, or a bug
+            self._struck += 1
             self._report(error)
-            return
-        try:
-            if callable(item):
-                item()
-            elif item is not None and item.take():
-                self._dispatch(item)
-        except BaseException as error:  # a bug; whoever asks next is answered all the same
-            log.traceback("a worker", error)
+            if self._struck < 20:  # or it is a bug, and the next has its turn
+                return
+        self._struck = 0
+        self._taken.clear()
 
     def run_in_thread(self, name: str) -> None:
         """Do `run` in a thread of its own, and tidy up after it."""
@@ -158,13 +160,10 @@ class Worker:
             self._thread.join(timeout)
         return self._thread is None or not self._thread.is_alive()
 
-    def _next(self) -> Request | Callable[[], object] | None:
-        """Return what is next: asleep on the inbox, or in the loop when there is one."""
+    def _take_next(self) -> None:
+        """Take what is next, if anything: asleep on the inbox, or in the loop when there is one."""
         loop = self.loop
-        if loop is None or not loop.needed:
-            return self._inbox.get()
-        try:
-            return self._inbox.get_nowait()
-        except Empty:
+        if loop is not None and loop.needed and self._inbox.empty():
             loop.wait(lambda: not self._inbox.empty())
-            return None
+        else:  # from the one to the other in C: no signal handler runs while it is in neither
+            self._taken.extend(islice(iter(self._inbox.get, None), 1))
