@@ -289,6 +289,10 @@ def _start(
     if in_file is None:
         kernel.clean_up.append(lambda: connect.remove(path))
     result = EmbeddedKernel(kernel)
+    if record_path := os.environ.get("MINIKERNEL_RECORD"):
+        from .protocol import record
+
+        record.start(channels, info, path, record_path)
     kernel.start()
     kernel.main.run_in_thread("minikernel-main")
     try:

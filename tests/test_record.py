@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,11 +116,34 @@ def test_the_environment_names_a_file_or_a_directory(start: Start, tmp_path: Pat
     kernels = [start(env={"MINIKERNEL_RECORD": str(where)}) for where in (directory, directory, path)]
     kernels.append(start("--record=", env={"MINIKERNEL_RECORD": ""}))
     assert [kernel.client().execute("1").result for kernel in kernels] == ["1"] * 4
-    names = {f"{kernel.connection_file.stem}-{kernel.pid}.jsonl" for kernel in kernels[:2]}
-    assert {file.name for file in directory.iterdir()} == names
+    names = set()
     for file in [*directory.iterdir(), path]:
-        assert read(file)[0]["content"] == {"execution_state": "starting"}
+        first = read(file)[0]
+        assert first["content"] == {"execution_state": "starting"}
+        names.add(file.name.replace(first["header"]["session"][:8], "session"))
         assert file.stat().st_mode & 0o777 == 0o600
+    assert names == {
+        "record",
+        *(f"{kernel.connection_file.stem}-session-{kernel.pid}.jsonl" for kernel in kernels[:2]),
+    }
+
+
+def test_a_guests_messages(tmp_path: Path) -> None:
+    """A kernel in an application is recorded as well, as often as it is started, and leaves no descriptor behind."""
+    code = """if True:
+        import os, minikernel
+        for _ in range(2):
+            with minikernel.start({}, connection_file="guest.json"):
+                pass
+        if os.path.isdir("/proc/self/fd"):
+            links = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if fd != "3"]
+            assert not any("records" in link for link in links), links
+    """
+    (tmp_path / "records").mkdir()
+    environment = {**os.environ, "MINIKERNEL_RECORD": "records"}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, timeout=60)
+    records = [read(file) for file in (tmp_path / "records").iterdir()]
+    assert [[line["direction"] for line in lines] for lines in records] == [["out", "end"]] * 2
 
 
 def test_kernels_may_share_a_file(start: Start, tmp_path: Path) -> None:

@@ -80,9 +80,7 @@ class Outbox:
             self._tail = None
             self._entries.append((entry, size))
             self._size += size
-            asleep, self._asleep = self._asleep, False
-        if asleep:
-            os.write(self._wake, b"\0")
+            self._rouse()
 
     def write(self, parent: bytes, name: str, text: str) -> None:
         """Queue `text` for the stream `name` ("stdout" or "stderr") of the request whose header is `parent`."""
@@ -99,7 +97,11 @@ class Outbox:
                 tail = Text(parent, name, text)
                 self._entries.append((tail, 0))
                 self._tail = tail if tail.size < FULL else None
-            asleep, self._asleep = self._asleep, False
+            self._rouse()
+
+    def _rouse(self) -> None:
+        """Wake the owner.  With the lock: what `close` has given back may be another's descriptor by now."""
+        asleep, self._asleep = self._asleep, False
         if asleep:
             os.write(self._wake, b"\0")
 

@@ -35,7 +35,7 @@ def start(channels: Channels, info: dict[str, Any], connection_file: str, path: 
     """Record all messages of `channels`, which have not been started, in the file or directory `path`."""
     if os.path.isdir(path):
         name = os.path.splitext(os.path.basename(connection_file))[0]
-        path = os.path.join(path, f"{name}-{os.getpid()}.jsonl")
+        path = os.path.join(path, f"{name}-{channels.session.id[:8]}-{os.getpid()}.jsonl")
     # A session of its own comes to the same verdicts: what the kernel's has seen would be a replay to it.
     session = Session(info["key"].encode(), info["signature_scheme"])
     try:
@@ -63,17 +63,21 @@ class Recorder:
 
     def __call__(self, direction: str, channel: str, frames: list[Frame]) -> None:
         """Write one line.  The channels thread."""
+        if self._fd < 0:
+            return
         line = b'{"time": %.6f, "direction": "%b"' % (time.time(), direction.encode())
         if direction != "end":
             line += b', "channel": "%b", %b' % (channel.encode(), self._describe(direction, frames))
         rest = memoryview(line + b"}\n")
         try:
-            while rest and self._fd >= 0:
+            while rest:
                 rest = rest[os.write(self._fd, rest) :]
         except OSError as error:
+            log.write(f"the record in {self._path} ends here: {error.strerror}")
+            direction = "end"
+        if direction == "end":
             os.close(self._fd)
             self._fd = -1
-            log.write(f"the record in {self._path} ends here: {error.strerror}")
 
     def _describe(self, direction: str, frames: list[Frame]) -> bytes:
         """Return the fields of a message as JSON text."""
