@@ -304,7 +304,7 @@ def test_a_kernel_that_dies_is_started_anew(page: Page, server: Server) -> None:
     )
     book.run(0)
     page.locator(".jp-Dialog .jp-mod-accept").click()
-    expect(book.run(1)).to_have_text(["'here again'"])
+    expect(book.run(1)).to_have_text([re.compile("died in cell 1: killed"), "'here again'"])
 
 
 # -- widgets -----------------------------------------------------------------------------------------------
