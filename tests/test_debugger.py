@@ -351,6 +351,23 @@ def test_disconnect_and_start_again(debug: Debug) -> None:
 
 
 @needs_debugpy
+def test_breakpoint(debug: Debug) -> None:
+    """It stops in the debugger during a session, and in pdb before and after."""
+    client = debug.client
+    code = "x = 1\nbreakpoint()\ny = 2"
+    for session in (False, True, False, True):
+        if session:
+            debug.start()
+        msg_id = client.start(code, allow_stdin=True)
+        if session:
+            debug("continue", threadId=debug.event("stopped")["threadId"])
+        else:
+            client.answer("c")
+        assert client.finish(msg_id).status == "ok"
+        debug("disconnect")
+
+
+@needs_debugpy
 def test_terminate_ends_the_cell(debug: Debug) -> None:
     client = debug.client
     debug.start()

@@ -128,6 +128,7 @@ class Debugger:
             self._cells.file_name = self._dump
         body = self._tracer.request("initialize", arguments)
         self._started = True
+        self._tracer.install_breakpointhook()
         return body
 
     def attach(self, arguments: Content) -> Content:
@@ -150,7 +151,7 @@ class Debugger:
         """End the session; what was stopped goes on.  The kernel is no debuggee that ends with it."""
         if self._started and self._tracer is not None and not self._tracer.ended:
             self._tracer.request("disconnect", {"terminateDebuggee": False})
-        self._started = self._stepping = False
+        self._ended()
         self._breakpoints.clear()
         return {}
 
@@ -305,7 +306,11 @@ class Debugger:
         if self._started and request is not None:
             request.publish("debug_event", event)
         if event["event"] == "terminated":
-            self._started = False
+            self._ended()
+
+    def _ended(self) -> None:
+        self._started = self._stepping = False
+        sys.breakpointhook = sys.__breakpointhook__
 
 
 # -- looking at objects ------------------------------------------------------------------------------------

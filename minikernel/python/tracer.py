@@ -60,6 +60,8 @@ class Tracer:
     ----------
     stops : dict
         The threads that pydevd holds, by ident.
+    install_breakpointhook : callable
+        Has `breakpoint` stop in the debugger.
     ended : bool
         pydevd has gone, as when it does not understand a request; another Tracer can start it again.
 
@@ -112,6 +114,7 @@ class Tracer:
             self._connection.close()
             raise Failed("somebody else has connected in the place of pydevd")
         debugger = pydevd.get_global_debugger()
+        self.install_breakpointhook: Callable[[], object] = pydevd.install_breakpointhook
         self._trace = debugger.enable_tracing
         self._resume = api.request_resume_thread
         self._pause = partial(api.request_suspend_thread, debugger)
