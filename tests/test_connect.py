@@ -537,13 +537,10 @@ def test_a_kernel_opens_a_console_on_itself(start: Callable[..., KernelProcess],
         assert read(qtconsole["RECORD"])["argv"] == ["--existing", str(kernel.connection_file), *expected]
 
 
-def test_without_qtconsole_it_is_an_import_error(client: Client) -> None:
+def test_without_qtconsole_it_is_an_import_error(start: Start) -> None:
+    client = start(without=("qtconsole",)).client()
     code = """
-        import sys, importlib.abc, minikernel
-        class Without(importlib.abc.MetaPathFinder):
-            def find_spec(self, name, path, target=None):
-                if name.partition(".")[0] == "qtconsole":
-                    raise ModuleNotFoundError(name)
+        import minikernel
         try:
             minikernel.connect_qtconsole()
         except ImportError as error:

@@ -719,15 +719,19 @@ def test_a_child_of_the_application_is_no_kernel(app: Callable[..., App]) -> Non
         k = minikernel.start()
         print(k.connection_file, flush=True)
         fork.wait()
-        if not os.fork():
-            print("child", k.stop(), flush=True)
+        pid = os.fork()
+        if not pid:
+            print(f"child {k.stop()}\\n", end="", flush=True)
             sys.exit()
-        os.wait()
+        os.waitpid(pid, 0)
         k.wait()
     """)
     client = process.client()
     client.execute("fork.set()")
-    run = client.execute("import os\nif not os.fork(): print('in a cell'); os._exit(0)\nos.wait()[1]")
+    code = (
+        "import os\npid = os.fork()\nif not pid: print('in a cell\\n', end=''); os._exit(0)\nos.waitpid(pid, 0)[1]"
+    )
+    run = client.execute(code)
     assert run.result == "0"
     assert os.path.exists(process.file)
     client.request("shutdown_request", {"restart": False}, "control")
