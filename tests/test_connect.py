@@ -537,7 +537,7 @@ def test_a_kernel_opens_a_console_on_itself(start: Callable[..., KernelProcess],
         assert read(qtconsole["RECORD"])["argv"] == ["--existing", str(kernel.connection_file), *expected]
 
 
-def test_without_qtconsole_it_is_an_import_error(start: Start) -> None:
+def test_without_qtconsole_it_is_an_import_error(start: Any) -> None:
     client = start(without=("qtconsole",)).client()
     code = """
         import minikernel
