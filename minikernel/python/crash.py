@@ -12,6 +12,8 @@ import faulthandler
 import os
 import re
 import sys
+from contextlib import suppress
+from mmap import mmap
 from typing import TYPE_CHECKING, Any
 
 from ..protocol import log
@@ -42,13 +44,14 @@ class Evidence:
         self._oom = _oom_kills()
         #: What the predecessor died of, in words; empty when it ended well.
         self.of_predecessor = self._read()
-        self._fd = -1
+        self._state: mmap | None = None
         try:
             flags = os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
             self._fd = os.open(self._path, flags, 0o600)
+            os.write(self._fd, b"\n" * _STATE)
+            self._state = mmap(self._fd, _STATE)  # a note costs no system call, and outlives the process
         except OSError:
-            return  # a directory that we may only read: no evidence is no reason not to run
-        os.lseek(self._fd, _STATE, os.SEEK_SET)
+            return  # a directory that we may only read, a full disk: no evidence is no reason not to run
         faulthandler.enable(self._fd)
         kernel.clean_up.append(self.remove)
         self._exit = os._exit
@@ -57,11 +60,8 @@ class Evidence:
 
     def note(self, state: str) -> None:
         """Write down what goes on: "cell 7"."""
-        if self._fd >= 0:
-            try:
-                os.pwrite(self._fd, f"{state} {self._oom}".encode().ljust(_STATE, b"\n"), 0)
-            except OSError:
-                self._fd = -1  # a full disk, or a cell has closed it
+        if self._state is not None:
+            self._state[:] = f"{state} {self._oom}".encode().ljust(_STATE, b"\n")
 
     def remove(self) -> None:
         """The kernel ends by itself: there is nothing to tell.  In the kernel's process only."""
@@ -73,7 +73,8 @@ class Evidence:
 
     def _exit_and_say(self, status: int) -> Any:
         if os.getpid() == self._pid and os.path.exists(self._path):
-            os.write(self._fd, f"os._exit({status})\n".encode())
+            with suppress(OSError):  # a full disk, or a cell has closed it
+                os.write(self._fd, f"os._exit({status})\n".encode())
         self._exit(status)
 
     def _read(self) -> str:

@@ -118,13 +118,12 @@ class Interpreter:
                 content = self.describe(error)
                 if content["traceback"] and not request.content["silent"]:  # else it has been said already
                     request.publish("error", content)
+        finally:
             if self.shell is not None:
                 interrupt.call(self.shell.end, request, error)
             else:
                 self.cell_ended()
-        finally:
             error = None  # its frames end here, and with them what they hold
-            streams.flush()
         if request.worker is self.kernel.main:
             self._evidence.note("idle")
         return content
