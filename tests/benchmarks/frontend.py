@@ -18,7 +18,7 @@ import zmq
 
 DELIMITER = b"<IDS|MSG>"
 #: Seconds of silence after which a kernel counts as deaf.
-PATIENCE = 120
+PATIENCE = 60
 _ids = count()
 
 Frames = list[Any]

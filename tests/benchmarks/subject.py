@@ -13,8 +13,9 @@ import socket
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
+from random import randrange
 from time import clock_gettime, perf_counter
 from typing import Any, NamedTuple
 
@@ -24,6 +25,8 @@ from jupyter_core.paths import jupyter_path
 
 _temporary = tempfile.TemporaryDirectory(prefix="benchmarks-")
 DIRECTORY = Path(_temporary.name)
+#: Below those that Linux gives to who connects: a frontend that knocks at a port could be given that very port.
+_ports = count(randrange(10_000, 30_000))
 CONTEXT: zmq.Context[Any] = zmq.Context()
 
 
@@ -57,6 +60,14 @@ def _program(name: str, place: Path) -> str:
     return sys.executable if name in ("python", "python3") else name
 
 
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
 def environment(spec: Spec) -> dict[str, str]:
     """Return the environment of a kernel: nothing that it keeps goes where its user's things are."""
     here = {"IPYTHONDIR": str(DIRECTORY / "ipython"), "JUPYTER_DATA_DIR": str(DIRECTORY / "data")}
@@ -80,10 +91,8 @@ class Kernel:
         self.spec = spec
         self._info: dict[str, Any] = {"ip": "127.0.0.1", "transport": "tcp", "key": os.urandom(16).hex(),
                                       "signature_scheme": "hmac-sha256", "kernel_name": spec.name}  # fmt: skip
-        with ExitStack() as stack:  # five at once, or a port might be found twice
-            for channel in ("shell", "iopub", "stdin", "control", "hb"):
-                found = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-                self._info[f"{channel}_port"] = found.getsockname()[1]
+        for channel in ("shell", "iopub", "stdin", "control", "hb"):
+            self._info[f"{channel}_port"] = next(filter(_is_free, _ports))
         file = DIRECTORY / f"kernel-{self._info['key']}.json"
         file.write_text(json.dumps(self._info))
         self.frontend = Frontend(self._info, CONTEXT, retry)
