@@ -101,6 +101,7 @@ def test_magics(shared: Client, code: str, expected: str) -> None:
         ("import comm; get_ipython().kernel.comm_manager is comm.get_comm_manager()", "True"),
         ("get_ipython().run_cell('1+1').result", "2"),
         ("In[-1]", "'In[-1]'"),
+        ("get_ipython().has_trait('kernel')", "True"),
     ],
 )  # fmt: skip
 def test_values(shared: Client, code: str, expected: str) -> None:
@@ -256,6 +257,12 @@ def test_history_goes_on(client: Client) -> None:
     assert rows[1][2].startswith("get_ipython().run_line_magic")
 
 
+def test_out_does_not_hold_itself(client: Client) -> None:
+    for code in ("5", "get_ipython(); Out"):
+        ok(client, code)
+    assert ok(client, "_, Out").result == "(5, {1: 5})"
+
+
 def test_interrupts_reach_magics(kernel: KernelProcess) -> None:
     client = kernel.client()
     for code in ("%time __import__('time').sleep(60)", "!sleep 60"):
@@ -273,6 +280,28 @@ def test_debug(client: Client) -> None:
     assert client.answer("p deep")["content"]["prompt"].strip() == "ipdb>"
     client.answer("q")
     assert "value" in client.finish(msg_id).text()
+
+
+def test_debug_looks_at_the_last_error(client: Client) -> None:
+    ok(client, "%%writefile bad.py\n1/0")
+    client.execute("%run bad.py")
+    client.execute("here = 'cell'\nraise KeyError")
+    msg_id = client.start("%debug", allow_stdin=True)
+    client.answer("p here")
+    client.answer("q")
+    assert "'cell'" in client.finish(msg_id).text()
+
+
+def test_pdb_of_every_error(client: Client) -> None:
+    ok(client, "%pdb on")
+    msg_id = client.start("def f(deep):\n    1/0\nf('value')", allow_stdin=True)
+    client.answer("p deep")
+    client.answer("q")
+    run = client.finish(msg_id)
+    assert "value" in run.text() and run.ename == "ZeroDivisionError"
+    run = client.execute("1/0", allow_stdin=False)  # jupyter nbconvert's way
+    assert run.ename == "ZeroDivisionError" and "does not support input" in run.text("stderr")
+    assert client.execute("x = (").types.count("error") == 1
 
 
 def test_messages_that_libraries_send_themselves(client: Client) -> None:

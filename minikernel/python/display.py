@@ -300,9 +300,9 @@ class DisplayHook:
             request.kernel.history.add_output(count, str(data.get("text/plain", "")))
 
     def _keep(self, request: Request, value: Any) -> None:
-        if not request.stored:
-            return
         names, count = self._namespace, request.execution_count
+        if not request.stored or value is names.get("_oh"):  # which would hold itself
+            return
         if names.get("_") is self._last:  # else the user has taken the name
             names["___"], names["__"], names["_"] = names.get("__"), names.get("_"), value
             self._last = value

@@ -32,6 +32,7 @@ from IPython.core.interactiveshell import ExecutionInfo, ExecutionResult, Intera
 from IPython.core.magic import Magics, line_magic, magics_class
 from IPython.core.magics.code import CodeMagics, MacroToEdit
 from IPython.core.payload import PayloadManager
+from traitlets import Any as AnyTrait
 from traitlets import Type
 from traitlets.config import Config
 
@@ -39,6 +40,7 @@ from .. import connect
 from ..kernel import interrupt
 from ..kernel.output_to import output_to
 from ..kernel.request import Request, current_request
+from ..kernel.stdin import StdinNotImplementedError
 from . import completion, imports
 from . import display as ours
 
@@ -240,6 +242,8 @@ class ZMQInteractiveShell(InteractiveShell):
     compiler_class = Type(Compiler)
     displayhook_class = Type(Hook)
     display_pub_class = Type(Publisher)
+    #: A trait, for which some libraries look.
+    kernel = AnyTrait()
     #: Set before the shell is made, for everything in it asks.
     interpreter: Interpreter
     #: The cell that runs, and what IPython's events tell of it.
@@ -387,13 +391,23 @@ class ZMQInteractiveShell(InteractiveShell):
             result = self._begin(request, request.content["code"])
         result.error_in_exec = error
         self.execution_count = request.execution_count + 1
+        if self.call_pdb and isinstance(error, Exception) and not isinstance(error, SyntaxError):
+            self._debug()
         self.last_execution_result, self.last_execution_succeeded = result, error is None
         self.interpreter.cell_ended()
         if not request.content["silent"]:
             self.events.trigger("post_run_cell", result)
 
+    def _debug(self) -> None:
+        """Look at what the cell has raised, with the debugger that ``%pdb`` has asked for."""
+        try:
+            self.debugger(force=True)
+        except StdinNotImplementedError as refused:
+            print(f"%pdb: {refused}", file=sys.stderr)
+
     def describe(self, error: BaseException) -> dict[str, Any] | None:
         """Return a description of an error where the user wants IPython's: None for the kernel's own."""
+        self.InteractiveTB.tb = None  # %debug looks there first, and then at sys.last_traceback
         if isinstance(error, UsageError):
             self.show_usage_error(error)
             return {"ename": "UsageError", "evalue": str(error), "traceback": []}
