@@ -69,6 +69,11 @@ class Compiler(CachingCompiler):
 class Hook(DisplayHook):
     """`sys.displayhook` of the code that magics run: the kernel's, and the value for the magic."""
 
+    def __init__(self, shell: Any = None, **kwargs: Any) -> None:
+        kept = {name: shell.user_ns[name] for name in ("_", "__", "___") if name in shell.user_ns}
+        super().__init__(shell=shell, **kwargs)
+        shell.user_ns.update(kept)
+
     def __call__(self, result: Any = None) -> None:
         self.check_for_underscore()
         if result is not None and not self.quiet():
