@@ -5,9 +5,10 @@ order in which the program made them.  Order is this queue, so nothing needs a f
 
 Any thread puts in; only the thread that owns the sockets takes out.  Text is special, because programs write
 it in crumbs: a text goes to the *tail* of the queue when the tail is text of the same request and stream, and
-is packed as one message when it leaves.  A text waits for company: `CRUMB` seconds from its first crumb, for
-``print("hi")`` writes twice, and `COMPANY` seconds from the text before it, so that a flood becomes a few large
-messages.  What comes behind it in the queue ends the wait.  A queue over its bound makes writers wait, never drop.
+is packed as one message when it leaves.  A text waits for company: `CRUMB` seconds from its first crumb, or
+`UNFINISHED` while its last line has no end, for ``print("hi")`` writes twice; and `COMPANY` seconds from the text
+before it, so that a flood becomes a few large messages.  What comes behind it in the queue ends the wait.  A queue
+over its bound makes writers wait, never drop.
 
 Waking the owner is one byte into a pipe, and only when it sleeps: a burst costs one.
 
@@ -26,7 +27,7 @@ from time import monotonic
 from .wire import Frame
 
 #: Seconds that a text waits for more, from its first crumb and from the last text that left.
-CRUMB, COMPANY = 0.002, 0.010
+CRUMB, UNFINISHED, COMPANY = 0.002, 0.030, 0.010
 #: Characters after which a text message is full.
 FULL = 1 << 20
 #: Bytes (characters, for text) that may wait here before writers have to wait.
@@ -137,7 +138,8 @@ class Outbox:
             if isinstance(entry, Text):
                 now = monotonic()
                 if entry is self._tail:
-                    wait = max(self._last_text + COMPANY, entry.began + CRUMB) - now
+                    crumb = CRUMB if entry.pieces[-1].endswith("\n") else UNFINISHED
+                    wait = max(self._last_text + COMPANY, entry.began + crumb) - now
                     if wait > 0:
                         self._asleep = True
                         return wait
