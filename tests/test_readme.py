@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from client import Client
+from frontends_table import FRONTENDS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -92,3 +93,8 @@ def test_the_example_embedded(tmp_path: Path) -> None:
 def test_examples_are_short_and_say_what_they_show(path: Path) -> None:
     text = path.read_text()
     assert text.startswith('"""') and len(text.splitlines()) < 200 and "still missing" in text
+
+
+def test_the_table_of_frontends() -> None:
+    for name, *_ in FRONTENDS:
+        assert f"| {name} |" in README
