@@ -210,7 +210,9 @@ def test_exit_asks_the_frontend_and_ends_the_kernel(kernel) -> None:  # type: ig
 
 
 def test_a_cell_that_runs_while_another_thread_imports_linecache(client: Client) -> None:
+    if client.execute("import sys; 'linecache' in sys.modules").result == "True":
+        pytest.skip("this Python imports it, or zmq does, before any cell runs")
     client.execute("import sys, types; sys.modules['linecache'] = types.ModuleType('linecache')")  # so far
     assert client.execute("1 + 1").result == "2"
-    run = client.execute("del sys.modules['linecache']; import linecache; linecache.getline('<cell 2>', 1)")
+    run = client.execute("del sys.modules['linecache']; import linecache; linecache.getline('<cell 3>', 1)")
     assert run.result == "'1 + 1\\n'", run.reply
