@@ -117,7 +117,7 @@ class Outbox:
         return self._size > BOUND
 
     def wait_for_room(self) -> None:
-        """Wait until the owner has caught up.  An interrupt may end the wait (see ``python.interrupt``)."""
+        """Wait until the owner has caught up.  An interrupt may end the wait (see ``kernel.interrupt``)."""
         while self.full:
             self._waiters += 1
             try:
