@@ -4,25 +4,29 @@
 shell      ROUTER  requests and replies
 control    ROUTER  the same for interrupt, shutdown and debugging, read before shell
 stdin      ROUTER  the kernel asks (input_request), the frontend answers (input_reply)
-iopub      XPUB    everything that all frontends should see
-hb         ROUTER  echoes what it gets; on its own context, in C, so that it beats while Python is stuck
+iopub      XPUB    everything that all frontends should see (see ``iopub``)
+hb         ROUTER  echoes what it gets, in C, so that it beats while Python is stuck
 =========  ======  =====================================================================================
 
 Only the channels thread touches shell, control, stdin and iopub.  It sleeps in one level-triggered poll; what
 arrives is verified and handed to `receive`, what leaves comes from the `Outbox`, in order.  Two users of one
 socket, edge-triggered wake-ups and loops joined by inner sockets is how other kernels came to lose requests.
 
+A slow frontend holds up nothing here.  The reply to a cell and the question of one leave when its output has been
+handed over to all who read, for clients give up on output soon after the reply; what is for control leaves at once.
+
 The sockets are bound before anything else is imported, ports that were 0 are real after that, and requests
 queue in the sockets until `start`.  A bug in this thread ends the process, unless that has another owner: a dead
 kernel is restarted by its manager, a half-dead one is not.
 
-Next: ``kernel.request``.
+Next: ``iopub``.
 """
 
 from __future__ import annotations
 
 import os
 from bisect import insort
+from collections import deque
 from collections.abc import Callable
 from itertools import count
 from queue import SimpleQueue
@@ -34,21 +38,21 @@ from typing import Any, TypeVar
 import zmq
 
 from . import log
+from .iopub import INFINITY, Publisher
 from .outbox import Entry, Outbox, Text
-from .wire import DELIMITER, EMPTY, Frame, Message, Session, WireError
+from .wire import EMPTY, Frame, Message, Session, WireError
 
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 #: Seconds for which a port that is in use is tried again: a predecessor may be on its way out.
 PORT_PATIENCE = 3.0
 #: Seconds for which a question waits for its frontend's stdin to connect.
 STDIN_PATIENCE = 10.0
-#: Seconds without progress after which one subscriber that reads nothing is left behind.
-STALL = 10.0
-#: Seconds that unsent messages may hold up the end of the process.
+#: Seconds that unsent messages may hold up the end of the process: one half here, the other in libzmq.
 LINGER = 1.0
-#: Bytes from which a frame is sent without copying it.
-LARGE = 1 << 16
-INFINITY = float("inf")
+#: Bytes from which a frame is sent without copying it.  The first costs pyzmq three threads and seven descriptors.
+LARGE = 1 << 20
+#: Messages that leave, or arrive on one socket, before the others have their turn.
+TURN = 100
 
 T = TypeVar("T")
 Receive = Callable[[str, Message], None]
@@ -83,8 +87,6 @@ class Channels:
         self.session = session
         self.outbox = Outbox()
         self.tracers: list[Tracer] = []
-        #: How many subscriptions to iopub are in force.
-        self.subscriptions = 0
         #: How many messages have arrived.
         self.received = 0
         #: Called in the channels thread about every `interval()` seconds, and never while that is infinite.
@@ -93,25 +95,23 @@ class Channels:
         #: Called in the channels thread when a bug has ended it.
         self.on_bug: Callable[[], object] = lambda: os._exit(1)
         self._watched: dict[int, Callable[[], None]] = {}
-        self._closing = False
-        self._stalled_since = 0.0
-        self._left_behind = False
+        #: When the sockets have to be closed.
+        self._closing: float | None = None
+        #: What is for shell and stdin, with the number of the last message on iopub before it.
+        self._replies: deque[tuple[int, str, list[Frame]]] = deque()
         self._late: list[tuple[float, list[Frame]]] = []
         self._paths: list[str] = []
         self._ports: set[int] = set()
         #: In order of time.
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._counter = count()
-        self._held: list[Frame] | None = None
         self._context = zmq.Context()
-        self._hb_context = zmq.Context()
         self._sockets: dict[str, zmq.Socket[bytes]] = {}
         try:
             for channel in CHANNELS:
                 self._sockets[channel] = self._bind(channel, info)
         except BaseException:
             self._context.destroy(linger=0)
-            self._hb_context.destroy(linger=0)
             self.outbox.close()
             raise
         self._hb = self._sockets.pop("hb")
@@ -119,12 +119,12 @@ class Channels:
         self._thread = Thread(target=self._run, name="minikernel-channels", daemon=True)
 
     def _bind(self, channel: str, info: dict[str, Any]) -> zmq.Socket[bytes]:
-        context = self._hb_context if channel == "hb" else self._context
-        socket = context.socket(zmq.XPUB if channel == "iopub" else zmq.ROUTER)
-        socket.linger = int(LINGER * 1000)
+        socket = self._context.socket(zmq.XPUB if channel == "iopub" else zmq.ROUTER)
+        socket.linger = int(LINGER / 2 * 1000)
+        socket.copy_threshold = LARGE
         if channel == "iopub":
-            socket.setsockopt(zmq.XPUB_VERBOSER, 1)  # or only a topic's first subscriber is welcomed
-            socket.setsockopt(zmq.XPUB_NODROP, 1)  # a full subscriber is EAGAIN, not silence
+            trace: Callable[[list[Frame]], None] = lambda frames: self._trace("out", "iopub", frames)
+            self._iopub = Publisher(socket, self.session, self.outbox, trace)
         else:
             socket.router_handover = 1  # a client that reconnects keeps its identity (ipykernel#270)
             socket.sndhwm = 0  # a ROUTER drops what is over its mark
@@ -190,6 +190,11 @@ class Channels:
             ),
         )
 
+    @property
+    def subscriptions(self) -> int:
+        """How many subscriptions to iopub are in force.  Any thread."""
+        return self._iopub.subscriptions
+
     def catch_up(self) -> int:
         """Read all that has reached the shell socket; return how many messages have arrived so far."""
 
@@ -218,14 +223,13 @@ class Channels:
         """Send all that is queued, close the sockets and end both threads, within about `LINGER` seconds."""
 
         def end() -> None:
-            self._closing = True
+            self._closing = monotonic() + LINGER / 2
 
         self.outbox.call(end)
         self._thread.join()
         self._trace("end", "", [])
-        self._hb_context.term()  # ends the proxy, whose thread closes its socket
+        self._context.term()  # ends the proxy, whose thread closes its socket
         self._heartbeat.join()
-        self._context.term()
         self.outbox.abandon()
         for path in self._paths:  # of ipc sockets; libzmq forgets some
             if os.path.exists(path):
@@ -281,22 +285,30 @@ class Channels:
         wake_fd = self.outbox.wake_fd
         poller.register(wake_fd, zmq.POLLIN)
         ticked = 0.0
+        iopub_fd = self._sockets["iopub"].FD
         while True:
-            wait = self._send_all()
-            if self._closing:
-                break
+            wait = self._send_some()
             now = monotonic()
+            if self._closing is not None:
+                if self._iopub.reached == self._iopub.published or now >= self._closing:
+                    break
+                wait = min(wait, self._closing - now)
             if ticked + self.interval() <= now:
                 ticked = now
                 self.tick()
             while self._timers and self._timers[0][0] <= now:
                 self._timers.pop(0)[2]()
-            timeout = min(ticked + self.interval() - now, INFINITY if wait is None else wait)
+            timeout = min(ticked + self.interval() - now, wait)
             if self._timers:
                 timeout = min(timeout, self._timers[0][0] - now)
             if self._late:
                 timeout = min(timeout, self._ask_late())
-            events = poller.poll(None if timeout == INFINITY else int(timeout * 1000) + 1)
+            if (
+                self._iopub.late and iopub_fd not in self._watched
+            ):  # a subscriber may make room before `wait` is over
+                self._watched[iopub_fd] = lambda: None
+                poller.register(iopub_fd, zmq.POLLIN)
+            events = poller.poll(None if timeout == INFINITY else int(timeout * 1000) + (timeout > 0))
             called = False
             for ready, _ in events:
                 if ready == wake_fd:
@@ -308,9 +320,13 @@ class Channels:
             for ready, _ in events:
                 if not isinstance(ready, int):
                     self._read(readers[ready])
+        self._send_replies(INFINITY)
 
-    def _read(self, channel: str, limit: int | None = 100) -> None:
+    def _read(self, channel: str, limit: int | None = TURN) -> None:
         """Hand on what has arrived; after `limit` messages the other sockets have their turn."""
+        if channel == "iopub":
+            self._iopub.listen()
+            return
         socket = self._sockets[channel]
         while limit is None or limit > 0:
             try:
@@ -322,9 +338,6 @@ class Channels:
                 frames.append(socket.recv(copy=len(frames) < 7))
             if limit is not None:
                 limit -= 1
-            if channel == "iopub":
-                self._welcome(frames[0])
-                continue
             frames = [frame if isinstance(frame, bytes) else frame.buffer for frame in frames]
             self._trace("in", channel, frames)
             try:
@@ -335,54 +348,50 @@ class Channels:
             self.received += 1
             self._receive(channel, message)
 
-    def _welcome(self, event: bytes) -> None:
-        """Answer a subscription (JEP 65): the subscriber knows that it will miss nothing from here on."""
-        topic = event[1:]
-        self.subscriptions += 1 if event[:1] == b"\x01" else -1
-        if event[:1] != b"\x01":
-            return
-        try:
-            subscription = topic.decode()
-        except UnicodeDecodeError:
-            return
-        self.send("iopub", "iopub_welcome", {"subscription": subscription}, idents=[topic])
-
-    def _send_all(self) -> float | None:
-        """Send until nothing may leave; return the seconds until something may, or None."""
-        while True:
-            if self._held is not None:
-                wait = self._publish(self._held)
-                if wait:
-                    return wait
-                self._held = None
+    def _send_some(self) -> float:
+        """Send what may leave, but not for ever; return the seconds until more may."""
+        wait = 0.0
+        for _ in range(TURN):
             entry = self.outbox.take()
             if entry is None or isinstance(entry, float):
-                return entry
-            wait = self._send(entry)
-            if wait:
-                return wait
+                wait = INFINITY if entry is None else entry
+                break
+            self._send(entry)
+        wait = min(wait, self._iopub.catch_up())
+        self._send_replies(self._iopub.reached)
+        return wait
 
-    def _send(self, entry: Entry) -> float:
+    def _send(self, entry: Entry) -> None:
         if isinstance(entry, Text):
-            text = {"name": entry.name, "text": "".join(entry.pieces)}
+            text = "".join(entry.pieces)
             topic = f"stream.{entry.name}".encode()
-            frames = self.session.pack("stream", text, entry.parent, idents=[topic])
-            channel = "iopub"
+            frames = self.session.pack("stream", {"name": entry.name, "text": text}, entry.parent, idents=[topic])
+            self._trace("out", "iopub", frames)
+            self._iopub.publish(frames, text)
         elif isinstance(entry, tuple):
             channel, frames = entry
+            self._trace("out", channel, frames)
+            if channel == "iopub":
+                self._iopub.publish(frames)
+            elif channel == "control":
+                self._transmit(channel, frames)
+            else:
+                self._replies.append((self._iopub.published, channel, frames))
+                if not self._iopub.late:
+                    self._send_replies(INFINITY)
         else:
             entry()
-            return 0
-        self._trace("out", channel, frames)
-        if channel == "iopub":
-            return self._publish(frames)
-        try:
-            self._transmit(self._sockets[channel], frames)
-        except zmq.ZMQError as error:
-            if error.errno != zmq.EHOSTUNREACH:
-                raise
-            self._late.append((monotonic() + STDIN_PATIENCE, frames))
-        return 0
+
+    def _send_replies(self, reached: float) -> None:
+        """Send the replies and questions that come before the message on iopub with the number `reached`."""
+        while self._replies and self._replies[0][0] <= reached:
+            _, channel, frames = self._replies.popleft()
+            try:
+                self._transmit(channel, frames)
+            except zmq.ZMQError as error:
+                if error.errno != zmq.EHOSTUNREACH:
+                    raise
+                self._late.append((monotonic() + STDIN_PATIENCE, frames))
 
     def _ask_late(self) -> float:
         """Repeat the questions that reached nobody; return the seconds until the next try.
@@ -393,7 +402,7 @@ class Channels:
         late, self._late = self._late, []
         for deadline, frames in late:
             try:
-                self._transmit(self._sockets["stdin"], frames)
+                self._transmit("stdin", frames)
             except zmq.ZMQError:
                 if monotonic() < deadline:
                     self._late.append((deadline, frames))
@@ -401,38 +410,9 @@ class Channels:
                     log.complain("a frontend asked for stdin and did not connect to it")
         return 0.02 if self._late else INFINITY
 
-    def _publish(self, frames: list[Frame]) -> float:
-        """Send on iopub; return the seconds after which to try again when a subscriber is full."""
-        iopub = self._sockets["iopub"]
-        try:
-            self._transmit(iopub, frames)
-        except zmq.Again:
-            now = monotonic()
-            self._held = frames
-            self._stalled_since = self._stalled_since or now
-            if now - self._stalled_since < (LINGER if self._closing else STALL):
-                return 0.005
-            iopub.setsockopt(zmq.XPUB_NODROP, 0)  # leave behind who reads nothing; the others go on
-            self._transmit(iopub, frames)
-            if not self._left_behind:
-                self._left_behind = True
-                text = "[minikernel] a frontend reads no output any more: it will miss some of it\n"
-                parent = bytes(frames[frames.index(DELIMITER) + 3])
-                content = {"name": "stderr", "text": text}
-                notice = self.session.pack("stream", content, parent, idents=[b"stream.stderr"])
-                self._trace("out", "iopub", notice)
-                self._transmit(iopub, notice)
-            iopub.setsockopt(zmq.XPUB_NODROP, 1)
-        else:
-            self._stalled_since = 0.0
-            self._left_behind = False
-        return 0
-
     def _trace(self, direction: str, channel: str, frames: list[Frame]) -> None:
         for trace in self.tracers:
             trace(direction, channel, frames)
 
-    @staticmethod
-    def _transmit(socket: zmq.Socket[bytes], frames: list[Frame]) -> None:
-        copy = all(len(frame) < LARGE for frame in frames)
-        socket.send_multipart(frames, zmq.NOBLOCK, copy=copy)
+    def _transmit(self, channel: str, frames: list[Frame]) -> None:
+        self._sockets[channel].send_multipart(frames, zmq.NOBLOCK, copy=False)

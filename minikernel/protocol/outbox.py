@@ -7,8 +7,10 @@ Any thread puts in; only the thread that owns the sockets takes out.  Text is sp
 it in crumbs: a text goes to the *tail* of the queue when the tail is text of the same request and stream, and
 is packed as one message when it leaves.  A text waits for company: `CRUMB` seconds from its first crumb, or
 `UNFINISHED` while its last line has no end, for ``print("hi")`` writes twice; and `COMPANY` seconds from the text
-before it, so that a flood becomes a few large messages.  What comes behind it in the queue ends the wait.  A queue
-over its bound makes writers wait, never drop.
+before it, so that a flood becomes a few large messages.  What comes behind it in the queue ends the wait.
+
+No frontend holds the queue up: what a slow one can't take yet has left it and waits for that one alone, where it
+still counts (see ``iopub``).  Over the bound writers wait; nothing is dropped.
 
 Waking the owner is one byte into a pipe, and only when it sleeps: a burst costs one.
 
@@ -28,9 +30,10 @@ from .wire import Frame
 
 #: Seconds that a text waits for more, from its first crumb and from the last text that left.
 CRUMB, UNFINISHED, COMPANY = 0.002, 0.030, 0.010
-#: Characters after which a text message is full.
-FULL = 1 << 20
-#: Bytes (characters, for text) that may wait here before writers have to wait.
+#: Characters after which a text message is full: a flood costs no less with larger ones, and a frontend that can
+#: hold so many messages before it must read has less to hold.
+FULL = 1 << 16
+#: Bytes (characters, for text) that may wait, here and for the slowest frontend, before writers have to wait.
 BOUND = 64 << 20
 
 
@@ -58,7 +61,7 @@ class Outbox:
         self._entries: deque[tuple[Entry, int]] = deque()
         self._tail: Text | None = None
         self._lock = RLock()
-        self._size = 0
+        self._size = self._held_back = 0
         self._asleep = False
         self._last_text = 0.0
         self._waiters = 0
@@ -114,7 +117,7 @@ class Outbox:
     @property
     def full(self) -> bool:
         """Whether more is waiting than `BOUND` allows."""
-        return self._size > BOUND
+        return self._size + self._held_back > BOUND
 
     def wait_for_room(self) -> None:
         """Wait until the owner has caught up.  An interrupt may end the wait (see ``kernel.interrupt``)."""
@@ -148,10 +151,18 @@ class Outbox:
                 size = entry.size
             self._entries.popleft()
             self._size -= size
+        self._let_in()
+        return entry
+
+    def hold_back(self, size: int) -> None:
+        """Count `size` bytes that were taken and have not been sent as waiting.  The owner's thread only."""
+        self._held_back = size
+        self._let_in()
+
+    def _let_in(self) -> None:
         while self._waiters and not self.full:
             self._waiters -= 1
             self._room.put(None)
-        return entry
 
     def awake(self, called: bool) -> None:
         """The owner is up, and needs no waking until it sleeps again; `called` says that the pipe woke it."""

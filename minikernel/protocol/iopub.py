@@ -1,0 +1,299 @@
+"""iopub: what everybody should see, to each at the pace at which it reads.
+
+What does not work is leaving this to libzmq.  A PUB drops, without a word, what a full subscriber can't take.  An
+XPUB that must not drop refuses a message while *anybody* is full and does not say who; let past the full one, it
+does not say what that one misses, nor when it is back.
+
+So each connection has an address.  XPUB_MANUAL leaves it to us what a connection is subscribed to: not to its
+topic, but to ``topic@7``, which no other has.  A message goes to each whose topic it matches, as
+``@7 stream.stdout`` or ``stream@8 stream.stdout``: filters by prefix work as ever, and a refusal is this one
+subscriber's.  Hence the rules:
+
+* Nobody waits for another.  What a subscriber can't take yet waits for it here; the frames are shared.
+* Who reads gets all, however slowly.  When the slowest of those is `outbox.BOUND` behind, the *program* waits.
+* Who has taken nothing for `STALL` seconds is not waited for.  While it is over the bound, text is left out for it;
+  statuses, results, errors and displays are kept for it up to twice the bound.
+* When it reads again, it finds one line on stderr in the place of the gap that counts what is missing.  So do the
+  others, once: when it is back, or before the idle of the cell whose text was left out.
+
+Of a subscriber that is full, nothing shows whether it reads slowly or not at all until there is room again, and the
+system and libzmq make room in lumps, of half a megabyte or some hundred messages: `STALL` is long for this reason.
+
+Only the channels thread comes in here.  Next: ``kernel.request``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+from time import monotonic
+from typing import NamedTuple
+
+import zmq
+
+from .outbox import BOUND, Outbox
+from .wire import Frame, Session, dumps
+
+#: Seconds after which a subscriber that takes nothing is not waited for.
+STALL = 10.0
+#: Messages for one subscriber that libzmq may hold: few, for they may be large.
+MARK = 32
+#: What a message that waits costs beside its bytes.
+COST = 1024
+#: Seconds until what waits is tried again: a quarter of the time for which nothing was taken, within these.
+SOON, LATE = 0.001, 1.0
+INFINITY = float("inf")
+#: Where the frames of a message with one topic are.
+PARENT, CONTENT = 4, 6
+IDLE = dumps({"execution_state": "idle"})
+
+
+class Waiting(NamedTuple):
+    """A message that waits for one subscriber; `number` is its place in all that was published."""
+
+    number: int
+    address: bytes
+    frames: list[Frame]
+    size: int
+
+
+class Subscriber:
+    """One connection to iopub."""
+
+    __slots__ = (
+        "addresses",
+        "gap",
+        "inode",
+        "missed",
+        "number",
+        "parent",
+        "since",
+        "size",
+        "text",
+        "told",
+        "waiting",
+    )
+
+    def __init__(self, number: int, inode: int) -> None:
+        self.number = number
+        #: Tells this connection from a later one that has its descriptor.
+        self.inode = inode
+        #: Its subscriptions, topic and address; the longest topic is first.
+        self.addresses: list[tuple[bytes, bytes]] = []
+        self.waiting: deque[Waiting] = deque()
+        #: Bytes of all that waits.
+        self.size = 0
+        #: When it has last taken something, or something began to wait.
+        self.since = 0.0
+        #: What waits in the place of what was left out: so many messages with so many bytes of text.
+        self.gap: Waiting | None = None
+        self.missed = self.text = 0
+        #: The header of the last request of which something was left out.
+        self.parent: Frame = b""
+        #: Whether the others know.
+        self.told = False
+
+    def address(self, topic: bytes) -> bytes:
+        """Return where a message with this topic goes, and where nobody is when it is not wanted.
+
+        Of several subscriptions the longest counts: behind a proxy there may be somebody for each.
+        """
+        return next((address for prefix, address in self.addresses if topic.startswith(prefix)), b"")
+
+
+class Publisher:
+    """The iopub socket and its subscribers.
+
+    Parameters
+    ----------
+    socket : zmq.Socket
+        An XPUB.
+    session : Session
+        Signs what is said here.
+    outbox : Outbox
+        Is told how far the slowest reader is behind.
+    trace : callable
+        Sees what is said here.
+    """
+
+    def __init__(
+        self, socket: zmq.Socket[bytes], session: Session, outbox: Outbox, trace: Callable[[list[Frame]], None]
+    ) -> None:
+        socket.setsockopt(zmq.XPUB_MANUAL, 1)
+        socket.setsockopt(zmq.XPUB_NODROP, 1)
+        socket.sndhwm = MARK
+        self._socket = socket
+        self._session = session
+        self._outbox = outbox
+        self._trace = trace
+        self._numbers = count(1)
+        #: By the descriptors of their connections.
+        self._subscribers: dict[int, Subscriber] = {}
+        #: Those for whom something waits.
+        self._late: set[Subscriber] = set()
+        #: How many messages were published, and how many of them nobody who reads waits for any more.
+        self.published = self.reached = 0
+
+    @property
+    def subscriptions(self) -> int:
+        """How many subscriptions are in force.  Any thread."""
+        return sum(len(subscriber.addresses) for subscriber in tuple(self._subscribers.values()))
+
+    @property
+    def late(self) -> bool:
+        """Whether something waits for somebody."""
+        return bool(self._late)
+
+    def listen(self) -> None:
+        """Take in subscriptions, and answer them (JEP 65)."""
+        while True:
+            try:
+                event = self._socket.recv(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            topic = event.bytes[1:]
+            try:
+                fd = int(event.get(zmq.SRCFD))
+                inode = os.fstat(fd).st_ino
+            except (zmq.ZMQError, OSError):  # libzmq's own word that a connection has ended
+                self._forget_the_gone()
+                continue
+            subscriber = self._subscribers.get(fd)
+            if subscriber is None or subscriber.inode != inode:
+                self._forget_the_gone()
+                subscriber = self._subscribers[fd] = Subscriber(next(self._numbers), inode)
+            address = b"%b@%d " % (topic, subscriber.number)
+            others = [subscription for subscription in subscriber.addresses if subscription[0] != topic]
+            if event.bytes[:1] == b"\x01":
+                subscriber.addresses = sorted([*others, (topic, address)], reverse=True)
+                self._socket.setsockopt(zmq.SUBSCRIBE, address)
+                self._welcome(subscriber, topic)
+            else:
+                subscriber.addresses = others
+                self._socket.setsockopt(zmq.UNSUBSCRIBE, address)
+
+    def _welcome(self, subscriber: Subscriber, topic: bytes) -> None:
+        """Tell a subscriber that it will miss nothing from here on; for once, under the topic alone."""
+        try:
+            content = {"subscription": topic.decode()}
+        except UnicodeDecodeError:
+            return
+        frames = self._session.pack("iopub_welcome", content, idents=[topic])
+        self._trace(frames)
+        self._socket.setsockopt(zmq.SUBSCRIBE, topic)
+        if not self._send(b"", frames):
+            self._give(subscriber, frames, "")
+        self._socket.setsockopt(zmq.UNSUBSCRIBE, topic)
+
+    def _forget_the_gone(self) -> None:
+        for fd, subscriber in tuple(self._subscribers.items()):
+            try:
+                here = os.fstat(fd).st_ino == subscriber.inode
+            except OSError:
+                here = False
+            if not here:
+                self._late.discard(self._subscribers.pop(fd))
+
+    def publish(self, frames: list[Frame], text: str = "") -> None:
+        """Send a message to all who want it, now or when they can take it.
+
+        Parameters
+        ----------
+        frames : list
+            A packed message with one topic.
+        text : str
+            What it shows, when it is text.
+        """
+        if self._late and frames[CONTENT] == IDLE:
+            for subscriber in tuple(self._late):
+                if subscriber.gap and not subscriber.told and subscriber.parent == frames[PARENT]:
+                    self._tell_the_others(subscriber)
+        self.published += 1
+        for subscriber in self._subscribers.values():
+            self._give(subscriber, frames, text)
+
+    def _give(self, subscriber: Subscriber, frames: list[Frame], text: str) -> None:
+        address = subscriber.address(bytes(frames[0]))
+        if not address:
+            return
+        if not subscriber.waiting:
+            if self._send(address, frames):
+                return
+            subscriber.since = monotonic()
+            self._late.add(subscriber)
+        number, length = self.published, len(text.encode(errors="surrogatepass"))
+        if subscriber.size > (BOUND if text else 2 * BOUND) and monotonic() - subscriber.since > STALL:
+            if subscriber.gap is None:
+                subscriber.gap = Waiting(number, subscriber.address(b"stream.stderr"), frames, 0)
+                subscriber.waiting.append(subscriber.gap)
+            subscriber.missed += 1
+            subscriber.text += length
+            subscriber.parent = frames[PARENT]
+            return
+        size = sum(map(len, frames)) + COST
+        subscriber.waiting.append(Waiting(number, address, frames, size))
+        subscriber.size += size
+
+    def catch_up(self) -> float:
+        """Send what waits, as far as it can leave; return the seconds until it should be tried again."""
+        reached, behind, wait = self.published, 0, LATE
+        if self._late:
+            self._socket.get(zmq.EVENTS)  # has libzmq look who has made room
+        for subscriber in tuple(self._late):
+            self._send_waiting(subscriber)
+            if not subscriber.waiting:
+                self._late.discard(subscriber)
+                continue
+            stuck = monotonic() - subscriber.since
+            if stuck < STALL:
+                reached = min(reached, subscriber.waiting[0].number - 1)
+                behind = max(behind, subscriber.size)
+            wait = min(wait, max(SOON, stuck / 4))
+        self.reached = reached
+        self._outbox.hold_back(behind)
+        return wait if self._late else INFINITY
+
+    def _send_waiting(self, subscriber: Subscriber) -> None:
+        while subscriber.waiting:
+            item = subscriber.waiting[0]
+            frames = item.frames
+            if item is subscriber.gap:
+                frames = self._notice("this", subscriber, frames[PARENT])
+            if not self._send(item.address, frames):
+                return
+            subscriber.since = monotonic()
+            subscriber.waiting.popleft()
+            subscriber.size -= item.size
+            if item is subscriber.gap:
+                self._trace(frames)
+                if not subscriber.told:
+                    self._tell_the_others(subscriber)
+                subscriber.gap, subscriber.told = None, False
+                subscriber.missed = subscriber.text = 0
+
+    def _tell_the_others(self, subscriber: Subscriber) -> None:
+        subscriber.told = True
+        frames = self._notice("another", subscriber, subscriber.parent)
+        self._trace(frames)
+        for other in self._subscribers.values():
+            if other is not subscriber:
+                self._give(other, frames, "")
+
+    def _notice(self, who: str, subscriber: Subscriber, parent: Frame) -> list[Frame]:
+        text = (
+            f"[minikernel] {who} frontend has read nothing for {STALL:g} s or more: "
+            f"it misses {subscriber.missed} messages with {subscriber.text} bytes of output\n"
+        )
+        content = {"name": "stderr", "text": text}
+        return self._session.pack("stream", content, bytes(parent), idents=[b"stream.stderr"])
+
+    def _send(self, address: bytes, frames: list[Frame]) -> bool:
+        """Send to whoever has this address; tell whether it was taken."""
+        try:
+            self._socket.send(address + bytes(frames[0]), zmq.NOBLOCK | zmq.SNDMORE)
+        except zmq.Again:
+            return False
+        self._socket.send_multipart(frames[1:], zmq.NOBLOCK, copy=False)  # all of a message has room, or nothing
+        return True
