@@ -39,7 +39,7 @@ from .wire import Frame, Session, dumps
 #: Seconds after which a subscriber that takes nothing is not waited for.
 STALL = 10.0
 #: Messages for one subscriber that libzmq may hold: few, for they may be large.
-MARK = 32
+MARK = 128
 #: What a message that waits costs beside its bytes.
 COST = 1024
 #: Seconds until what waits is tried again: a quarter of the time for which nothing was taken, within these.
@@ -63,18 +63,8 @@ class Subscriber:
     """One connection to iopub."""
 
     __slots__ = (
-        "addresses",
-        "gap",
-        "inode",
-        "missed",
-        "number",
-        "parent",
-        "since",
-        "size",
-        "text",
-        "told",
-        "waiting",
-    )
+        "addresses", "gap", "inode", "missed", "number", "parent", "since", "size", "text", "told", "waiting",
+    )  # fmt: skip
 
     def __init__(self, number: int, inode: int) -> None:
         self.number = number
@@ -94,6 +84,11 @@ class Subscriber:
         self.parent: Frame = b""
         #: Whether the others know.
         self.told = False
+
+    @property
+    def reads(self) -> bool:
+        """Whether it is waited for."""
+        return monotonic() - self.since < STALL
 
     def address(self, topic: bytes) -> bytes:
         """Return where a message with this topic goes, and where nobody is when it is not wanted.
@@ -195,6 +190,7 @@ class Publisher:
                 here = False
             if not here:
                 self._late.discard(self._subscribers.pop(fd))
+        self._hold_back()
 
     def publish(self, frames: list[Frame], text: str = "") -> None:
         """Send a message to all who want it, now or when they can take it.
@@ -213,6 +209,8 @@ class Publisher:
         self.published += 1
         for subscriber in self._subscribers.values():
             self._give(subscriber, frames, text)
+        if self._late:
+            self._hold_back()
 
     def _give(self, subscriber: Subscriber, frames: list[Frame], text: str) -> None:
         address = subscriber.address(bytes(frames[0]))
@@ -224,7 +222,7 @@ class Publisher:
             subscriber.since = monotonic()
             self._late.add(subscriber)
         number, length = self.published, len(text.encode(errors="surrogatepass"))
-        if subscriber.size > (BOUND if text else 2 * BOUND) and monotonic() - subscriber.since > STALL:
+        if subscriber.size > (BOUND if text else 2 * BOUND) and not subscriber.reads:
             if subscriber.gap is None:
                 subscriber.gap = Waiting(number, subscriber.address(b"stream.stderr"), frames, 0)
                 subscriber.waiting.append(subscriber.gap)
@@ -238,22 +236,24 @@ class Publisher:
 
     def catch_up(self) -> float:
         """Send what waits, as far as it can leave; return the seconds until it should be tried again."""
-        reached, behind, wait = self.published, 0, LATE
-        if self._late:
-            self._socket.get(zmq.EVENTS)  # has libzmq look who has made room
+        self.reached = self.published
+        if not self._late:
+            return INFINITY
+        wait = LATE
         for subscriber in tuple(self._late):
             self._send_waiting(subscriber)
             if not subscriber.waiting:
                 self._late.discard(subscriber)
                 continue
-            stuck = monotonic() - subscriber.since
-            if stuck < STALL:
-                reached = min(reached, subscriber.waiting[0].number - 1)
-                behind = max(behind, subscriber.size)
-            wait = min(wait, max(SOON, stuck / 4))
-        self.reached = reached
-        self._outbox.hold_back(behind)
-        return wait if self._late else INFINITY
+            if subscriber.reads:
+                self.reached = min(self.reached, subscriber.waiting[0].number - 1)
+            wait = min(wait, max(SOON, (monotonic() - subscriber.since) / 4))
+        self._hold_back()
+        return wait
+
+    def _hold_back(self) -> None:
+        """Have the program wait for the slowest who reads."""
+        self._outbox.hold_back(max((late.size for late in self._late if late.reads), default=0))
 
     def _send_waiting(self, subscriber: Subscriber) -> None:
         while subscriber.waiting:
@@ -291,9 +291,16 @@ class Publisher:
 
     def _send(self, address: bytes, frames: list[Frame]) -> bool:
         """Send to whoever has this address; tell whether it was taken."""
+        first = address + bytes(frames[0])
         try:
-            self._socket.send(address + bytes(frames[0]), zmq.NOBLOCK | zmq.SNDMORE)
+            self._socket.send(first, zmq.NOBLOCK | zmq.SNDMORE)
         except zmq.Again:
-            return False
+            self._socket.get(
+                zmq.EVENTS
+            )  # has libzmq look who has made room; by itself it does that once in a while
+            try:
+                self._socket.send(first, zmq.NOBLOCK | zmq.SNDMORE)
+            except zmq.Again:
+                return False
         self._socket.send_multipart(frames[1:], zmq.NOBLOCK, copy=False)  # all of a message has room, or nothing
         return True

@@ -67,11 +67,16 @@ class Capture:
                     if self._outbox.full:
                         self._outbox.wait_for_room()
 
-    def look_a_little(self) -> None:
-        """Hand on some of what has been written, unless much waits to be sent.  The channels thread."""
-        for file in self._files:
-            if os.fstat(file.fd).st_size != file.offset and not self._outbox.full:
+    def look_a_little(self) -> bool:
+        """Hand on some of what has been written, unless much waits to be sent; tell whether there was something.
+
+        The channels thread.
+        """
+        written = [file for file in self._files if os.fstat(file.fd).st_size != file.offset]
+        for file in written:
+            if not self._outbox.full:
                 self._read(file)
+        return bool(written)
 
     def flush(self) -> None:
         """Have C write out its buffers, then look.

@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 
 #: Seconds without a write after which C code or a child may have written something: what runs them takes longer.
 _PAUSE = 0.0005
-#: Seconds between two looks at what C code and children have written: while a cell runs, and while none does.
-_LOOK_BUSY, _LOOK_IDLE = 0.05, 0.5
+#: Seconds between two looks at what C code and children have written, while a cell runs.
+_LOOK_BUSY = 0.05
+#: While none does: a quarter of the time for which it has been quiet, within these.  What a cell has left behind is
+#: soon seen, and an idle kernel sleeps.
+_LOOK_SOON, _LOOK_LATE = 0.5, 5.0
 
 _streams: list[OutStream] = []
 
@@ -118,8 +121,21 @@ def install(kernel: Kernel) -> None:
     _streams[:] = [sys.stdout, sys.stderr]
     kernel.before_output = capture.look
     channels = kernel.channels
-    channels.interval = lambda: _LOOK_IDLE if kernel.main.running is None else _LOOK_BUSY
-    channels.tick = capture.look_a_little
+    heard, last = 0, 0.0
+
+    def interval() -> float:
+        nonlocal heard, last
+        if channels.received != heard or kernel.main.running is not None:
+            heard, last = channels.received, monotonic()
+        return _LOOK_BUSY if kernel.main.running else min(max(_LOOK_SOON, (monotonic() - last) / 4), _LOOK_LATE)
+
+    def tick() -> None:
+        nonlocal last
+        if capture.look_a_little():
+            last = monotonic()
+
+    channels.interval = interval
+    channels.tick = tick
 
     def in_child() -> None:
         OutStream.write = OutStream._write_in_child  # type: ignore[method-assign]
