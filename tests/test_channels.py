@@ -170,24 +170,6 @@ def test_every_request_is_answered_in_a_flood(kernel: KernelProcess) -> None:
         assert states[msg_id][0] == "busy" and states[msg_id][-1] == "idle" and states[msg_id].count("idle") == 1
 
 
-def test_a_slow_reader_gets_every_line(kernel: KernelProcess) -> None:
-    """More messages than a socket's high-water mark, for a subscriber that reads nothing for a while."""
-    client = kernel.client()
-    slow = kernel.client(subscribe=None)
-    slow.sockets["iopub"].rcvhwm = 1000
-    slow.sockets["iopub"].subscribe(b"stream")
-    slow.wait_for("iopub", lambda m: m["msg_type"] == "iopub_welcome")
-    msg_id = client.start("import sys\nfor n in range(5000): print(n); print(n, file=sys.stderr)")
-    time.sleep(1.0)  # the slow reader sleeps, which is the case that is tested
-    text = ""
-    while not text.endswith("4999\n"):
-        message = slow.receive("iopub")
-        if message["content"]["name"] == "stdout":
-            text += message["content"]["text"]
-    assert text == "".join(f"{n}\n" for n in range(5000))
-    client.finish(msg_id)
-
-
 def test_large_buffers_and_cells(shared: Client) -> None:
     code = "x = '" + "y" * 5_000_000 + "'; len(x)"
     assert shared.execute(code).result == "5000000"

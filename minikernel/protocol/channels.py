@@ -123,8 +123,7 @@ class Channels:
         socket.linger = int(LINGER / 2 * 1000)
         socket.copy_threshold = LARGE
         if channel == "iopub":
-            trace: Callable[[list[Frame]], None] = lambda frames: self._trace("out", "iopub", frames)
-            self._iopub = Publisher(socket, self.session, self.outbox, trace)
+            self._iopub = Publisher(socket, self.session, self.outbox, self._trace)
         else:
             socket.router_handover = 1  # a client that reconnects keeps its identity (ipykernel#270)
             socket.sndhwm = 0  # a ROUTER drops what is over its mark

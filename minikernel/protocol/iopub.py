@@ -50,6 +50,9 @@ PARENT, CONTENT = 4, 6
 IDLE = dumps({"execution_state": "idle"})
 
 
+Trace = Callable[[str, str, list[Frame]], None]
+
+
 class Waiting(NamedTuple):
     """A message that waits for one subscriber; `number` is its place in all that was published."""
 
@@ -110,12 +113,10 @@ class Publisher:
     outbox : Outbox
         Is told how far the slowest reader is behind.
     trace : callable
-        Sees what is said here.
+        Sees what is said here, as `channels.Tracer` has it.
     """
 
-    def __init__(
-        self, socket: zmq.Socket[bytes], session: Session, outbox: Outbox, trace: Callable[[list[Frame]], None]
-    ) -> None:
+    def __init__(self, socket: zmq.Socket[bytes], session: Session, outbox: Outbox, trace: Trace) -> None:
         socket.setsockopt(zmq.XPUB_MANUAL, 1)
         socket.setsockopt(zmq.XPUB_NODROP, 1)
         socket.sndhwm = MARK
@@ -176,7 +177,7 @@ class Publisher:
         except UnicodeDecodeError:
             return
         frames = self._session.pack("iopub_welcome", content, idents=[topic])
-        self._trace(frames)
+        self._trace("out", "iopub", frames)
         self._socket.setsockopt(zmq.SUBSCRIBE, topic)
         if not self._send(b"", frames):
             self._give(subscriber, frames, "")
@@ -267,7 +268,7 @@ class Publisher:
             subscriber.waiting.popleft()
             subscriber.size -= item.size
             if item is subscriber.gap:
-                self._trace(frames)
+                self._trace("out", "iopub", frames)
                 if not subscriber.told:
                     self._tell_the_others(subscriber)
                 subscriber.gap, subscriber.told = None, False
@@ -276,7 +277,7 @@ class Publisher:
     def _tell_the_others(self, subscriber: Subscriber) -> None:
         subscriber.told = True
         frames = self._notice("another", subscriber, subscriber.parent)
-        self._trace(frames)
+        self._trace("out", "iopub", frames)
         for other in self._subscribers.values():
             if other is not subscriber:
                 self._give(other, frames, "")
