@@ -48,7 +48,7 @@ def test_a_comm_of_the_frontend(client: Client) -> None:
     assert run.text() == "heard {'b': 2}\n"
     [message] = [m for m in run.outputs if m["msg_type"] == "comm_msg"]
     assert message["content"] == {"comm_id": "c", "data": {"echo": {"b": 2}}} and message["metadata"] == {"m": 1}
-    assert [bytes(b) for b in message["buffers"]] == [b"cba", b""] and message["idents"][0].endswith(b" comm-c")
+    assert [bytes(b) for b in message["buffers"]] == [b"cba", b""] and message["idents"] == [b"@1 comm-c"]
     send(client, "comm_close", {"comm_id": "c", "data": {"c": 3}})
     assert client.execute("heard").result == "[('open', {'a': 1}, [b'xy']), ('close', {'c': 3})]"
     assert client.request("comm_info_request").reply["comms"] == {}
