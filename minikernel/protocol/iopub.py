@@ -150,16 +150,14 @@ class Publisher:
             except zmq.Again:
                 return
             topic = event.bytes[1:]
+            self._forget_the_gone()
             try:
                 fd = int(event.get(zmq.SRCFD))
-                inode = os.fstat(fd).st_ino
-            except (zmq.ZMQError, OSError):  # libzmq's own word that a connection has ended
-                self._forget_the_gone()
+            except zmq.ZMQError:  # not from a subscriber: libzmq says that a connection has ended
                 continue
             subscriber = self._subscribers.get(fd)
-            if subscriber is None or subscriber.inode != inode:
-                self._forget_the_gone()
-                subscriber = self._subscribers[fd] = Subscriber(next(self._numbers), inode)
+            if subscriber is None:
+                subscriber = self._subscribers[fd] = Subscriber(next(self._numbers), _inode(fd))
             address = b"%b@%d " % (topic, subscriber.number)
             others = [subscription for subscription in subscriber.addresses if subscription[0] != topic]
             if event.bytes[:1] == b"\x01":
@@ -185,11 +183,7 @@ class Publisher:
 
     def _forget_the_gone(self) -> None:
         for fd, subscriber in tuple(self._subscribers.items()):
-            try:
-                here = os.fstat(fd).st_ino == subscriber.inode
-            except OSError:
-                here = False
-            if not here:
+            if _inode(fd) != subscriber.inode:
                 self._late.discard(self._subscribers.pop(fd))
         self._hold_back()
 
@@ -305,3 +299,11 @@ class Publisher:
                 return False
         self._socket.send_multipart(frames[1:], zmq.NOBLOCK, copy=False)  # all of a message has room, or nothing
         return True
+
+
+def _inode(fd: int) -> int:
+    """Return what tells the connection behind a descriptor from all others; 0 when it has been closed."""
+    try:
+        return os.fstat(fd).st_ino
+    except OSError:
+        return 0
