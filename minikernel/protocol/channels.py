@@ -13,7 +13,8 @@ arrives is verified and handed to `receive`, what leaves comes from the `Outbox`
 socket, edge-triggered wake-ups and loops joined by inner sockets is how other kernels came to lose requests.
 
 A slow frontend holds up nothing here.  The reply to a cell and the question of one leave when its output has been
-handed over to all who read, for clients give up on output soon after the reply; what is for control leaves at once.
+handed over to all who go on reading, for clients give up on output soon after the reply; what is for control leaves
+at once.
 
 The sockets are bound before anything else is imported, ports that were 0 are real after that, and requests
 queue in the sockets until `start`.  A bug in this thread ends the process, unless that has another owner: a dead

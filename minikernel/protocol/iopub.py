@@ -38,6 +38,8 @@ from .wire import Frame, Session, dumps
 
 #: Seconds after which a subscriber that takes nothing is not waited for.
 STALL = 10.0
+#: Seconds without progress for which a reply waits for the output before it: some clients read the one, then the other.
+PATIENCE = 1.0
 #: Messages for one subscriber that libzmq may hold: few, for they may be large.
 MARK = 128
 #: What a message that waits costs beside its bytes.
@@ -88,10 +90,14 @@ class Subscriber:
         #: Whether the others know.
         self.told = False
 
+    def idle_for(self) -> float:
+        """Return the seconds for which it has taken nothing."""
+        return monotonic() - self.since
+
     @property
     def reads(self) -> bool:
-        """Whether it is waited for."""
-        return monotonic() - self.since < STALL
+        """Whether the program waits for it."""
+        return self.idle_for() < STALL
 
     def address(self, topic: bytes) -> bytes:
         """Return where a message with this topic goes, and where nobody is when it is not wanted.
@@ -129,7 +135,7 @@ class Publisher:
         self._subscribers: dict[int, Subscriber] = {}
         #: Those for whom something waits.
         self._late: set[Subscriber] = set()
-        #: How many messages were published, and how many of them nobody who reads waits for any more.
+        #: How many messages were published, and how many of them no reply has to wait for any more.
         self.published = self.reached = 0
 
     @property
@@ -240,9 +246,9 @@ class Publisher:
             if not subscriber.waiting:
                 self._late.discard(subscriber)
                 continue
-            if subscriber.reads:
+            if subscriber.idle_for() < PATIENCE:
                 self.reached = min(self.reached, subscriber.waiting[0].number - 1)
-            wait = min(wait, max(SOON, (monotonic() - subscriber.since) / 4))
+            wait = min(wait, max(SOON, subscriber.idle_for() / 4))
         self._hold_back()
         return wait
 
