@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from itertools import chain, islice
-from threading import Thread
+from threading import Lock, Thread
 from time import sleep
 
 from .history_file import HistoryFile, Row
@@ -49,6 +49,7 @@ class History:
         self._file = None if where in ("off", "memory", ":memory:") else HistoryFile(where)
         self._rows: dict[int, Row] = {}
         self._unsaved: deque[int] = deque()
+        self._writing = Lock()
         self._writer: Thread | None = None
 
     # -- keeping: the main thread --------------------------------------------------------------------------
@@ -89,19 +90,18 @@ class History:
         self._writer = None  # what is added from now on is another thread's
         self._write()
 
-    def _write(self, ended: bool = False) -> None:
-        lines = set()
-        with suppress(IndexError):
-            while True:
-                lines.add(self._unsaved.popleft())
-        if self._file is not None and (lines or ended) and not self._file.save(self._rows, lines, ended):
-            self._unsaved.extend(lines)
+    def _write(self) -> None:
+        with self._writing:
+            unsaved = list(self._unsaved)
+            if unsaved and self._file is not None and self._file.save(self._rows, set(unsaved)):
+                for _ in unsaved:  # not before: the kernel's end waits for what is on its way
+                    self._unsaved.popleft()
 
     def end(self) -> None:
-        """Write what is not written, and that the session is over; give up after `AT_END` seconds.  Any thread."""
-        if self._file is None or not self._rows:
+        """Write what is not written; give up after `AT_END` seconds.  Any thread."""
+        if not self._unsaved:
             return
-        thread = Thread(target=self._write, args=[True], name="minikernel-history", daemon=True)
+        thread = Thread(target=self._write, name="minikernel-history", daemon=True)
         with suppress(RuntimeError):  # no more threads
             thread.start()
             thread.join(AT_END)

@@ -80,7 +80,7 @@ class HistoryFile:
         self._told = False
         self.number: int | None = None
 
-    def save(self, rows: dict[int, Row], lines: set[int], ended: bool) -> bool:
+    def save(self, rows: dict[int, Row], lines: set[int]) -> bool:
         """Write cells of this session, in one transaction; tell whether they are in the file.
 
         Parameters
@@ -89,8 +89,10 @@ class HistoryFile:
             All cells of the session by line.
         lines : set of int
             Those to write.  All are, when the file doesn't know the session (any more).
-        ended : bool
-            Whether the session is over.
+
+        Notes
+        -----
+        The session's end is that of its last cell: each save says so, and the kernel's end has nothing to add.
         """
         began, now = _timestamp(self._began), _timestamp(time())
 
@@ -99,12 +101,12 @@ class HistoryFile:
                 db.execute("BEGIN IMMEDIATE")
                 for table in _TABLES:
                     db.execute(table)
-                count, end, number = len(rows), now if ended else None, self.number
+                count, number = len(rows), self.number
                 changes = "UPDATE sessions SET end = ?, num_cmds = ? WHERE session = ? AND start = ?"
                 chosen: Iterable[int] = lines
-                if db.execute(changes, (end, count, number, began)).rowcount == 0:
+                if db.execute(changes, (now, count, number, began)).rowcount == 0:
                     added = "INSERT INTO sessions VALUES (NULL, ?, ?, ?, '')"
-                    number, chosen = db.execute(added, (began, end, count)).lastrowid, list(rows)
+                    number, chosen = db.execute(added, (began, now, count)).lastrowid, list(rows)
                 for line in chosen:
                     _, _, source, source_raw, output = rows[line]
                     cell = (number, line, _text(source), _text(source_raw))
@@ -213,9 +215,10 @@ def _make(path: str) -> None:
 def _connect(path: str, seconds: float) -> Connection:
     """Open a file that exists: made by sqlite3 it would be everybody's to read."""
     import sqlite3
-    from pathlib import Path
 
-    return sqlite3.connect(f"{Path(path).as_uri()}?mode=rw", uri=True, timeout=seconds, isolation_level=None)
+    for character in "%?#":  # not urllib's quote: the kernel's end would wait for the import
+        path = path.replace(character, f"%{ord(character):02x}")
+    return sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=seconds, isolation_level=None)
 
 
 def _move_aside(path: str, found: os.stat_result) -> None:

@@ -122,16 +122,29 @@ def _end_children() -> None:
 
 def _children() -> list[int]:
     """Return the descendants of this process in its session that are alive, from /proc."""
-    session, parents = os.getsid(0), {}
-    for name in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc") else ()):
-        try:
-            with open(f"/proc/{name}/stat", errors="replace") as file:
-                state, parent, _, its_session = file.read().rpartition(")")[2].split()[:4]
-        except OSError:
-            continue  # gone
-        if state != "Z" and int(its_session) == session:
-            parents[int(name)] = int(parent)
-    family = [os.getpid()]
+    session, family = os.getsid(0), [os.getpid()]
     for pid in family:
-        family += [child for child, parent in parents.items() if parent == pid]
+        for task in _listed(f"/proc/{pid}/task"):
+            try:
+                with open(f"/proc/{pid}/task/{task}/children") as file:
+                    family += filter(lambda child: _lives(child, session), map(int, file.read().split()))
+            except OSError:
+                continue  # gone
     return family[1:]
+
+
+def _lives(pid: int, session: int) -> bool:
+    """Tell whether a process has not ended, and is in this session."""
+    try:
+        with open(f"/proc/{pid}/stat", errors="replace") as file:
+            state, _, _, its_session = file.read().rpartition(")")[2].split()[:4]
+    except OSError:
+        return False
+    return state != "Z" and int(its_session) == session
+
+
+def _listed(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except OSError:
+        return []
