@@ -107,18 +107,14 @@ def install(worker: Worker, channels: Channels, terminate: Callable[[], object])
     signal.signal(NUDGE, _on_nudge)
     signal.signal(signal.SIGTERM, lambda signum, frame: terminate())
     on_sigterm = signal.getsignal(signal.SIGTERM)
-    arrivals, _wakeup_fd = os.pipe()
-    os.set_blocking(arrivals, False)
-    os.set_blocking(_wakeup_fd, False)
+    _wakeup_fd, channels.outbox.lent = channels.outbox.waker_fd, True
     signal.set_wakeup_fd(_wakeup_fd, warn_on_full_buffer=False)
 
-    def arrived() -> None:
-        signals = set(os.read(arrivals, 256))
+    def arrived(signals: bytes) -> None:
         if signal.SIGTERM in signals and signal.getsignal(signal.SIGTERM) is on_sigterm:
             terminate()
-        if signals - {NUDGE}:
+        if signals.strip(bytes([NUDGE])):
             channels.call_later(AFTER, nudge)
-        channels.watch(arrivals, arrived)
 
     def nudge() -> None:
         main = threading.main_thread().ident
@@ -127,7 +123,7 @@ def install(worker: Worker, channels: Channels, terminate: Callable[[], object])
         if worker.ident in pending:
             channels.call_later(AFTER, nudge)
 
-    channels.watch(arrivals, arrived)
+    channels.on_signals = arrived
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_in_child)
 

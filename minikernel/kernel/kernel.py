@@ -164,18 +164,26 @@ class Kernel:
     def run(self) -> None:
         """Announce the kernel and answer requests in the calling thread until `stop`."""
         self.start()
-        interrupt.others = lambda: self.control_worker.put(self.interrupt_subshells)
+        interrupt.others = self._interrupt_others
         self.main.run()
 
     def start(self) -> None:
-        """Announce the kernel and start its threads, all but that of user code."""
+        """Announce the kernel and start to listen."""
         self.channels.send("iopub", "status", {"execution_state": "starting"})
         self.channels.start(self._receive)
-        self.control_worker.run_in_thread("minikernel-control")
 
     def quit(self) -> None:
         """Have the control thread stop the kernel.  Any thread, and signal handlers."""
-        self.control_worker.put(self.stop)
+        self._on_control(self.stop)
+
+    def _on_control(self, function: Callable[[], object]) -> None:
+        self.control_worker.put(function)
+        self.channels.outbox.call(lambda: self.control_worker.start("minikernel-control"))
+
+    def _interrupt_others(self) -> None:
+        """Interrupt what runs beside the main thread.  Signal handlers."""
+        if self._prompts is not None or self.subshells.workers():
+            self._on_control(self.interrupt_subshells)
 
     def interrupt(self) -> None:
         """Interrupt what runs on shell and in the subshells.  Any thread."""
@@ -208,8 +216,6 @@ class Kernel:
         msg_type = message.msg_type
         if channel == "control" and msg_type == "debug_request":
             worker = self.debug_worker
-            if not worker.started:
-                worker.run_in_thread("minikernel-debug")
         elif channel == "control" and msg_type in self.control:
             worker = self.control_worker
         else:
@@ -222,6 +228,10 @@ class Kernel:
             seen = worker.running
             self.channels.call_later(PATIENCE, lambda: self._answer_beside(request, seen))
         worker.put(request, while_awaiting=msg_type in WHILE_AWAITING)
+        if worker is self.control_worker:
+            worker.start("minikernel-control")
+        elif worker is self.debug_worker:
+            worker.start("minikernel-debug")
 
     def _answer_beside(self, request: Request, seen: Request | None) -> None:
         """Give a request that one cell, `seen` a while ago, keeps waiting to another thread.
@@ -234,13 +244,12 @@ class Kernel:
         if running is None or running is not seen:
             self.channels.call_later(PATIENCE, lambda: self._answer_beside(request, running))
             return
-        if self._beside is None:
-            self._beside = Worker(self.dispatch)
-            self._beside.run_in_thread("minikernel-beside")
+        self._beside = self._beside or Worker(self.dispatch)
         if not request.take(self._beside):
             return
         request.worker = self._beside
         self._beside.put(lambda: self.dispatch(request))
+        self._beside.start("minikernel-beside")
 
     def dispatch(self, request: Request) -> None:
         """Answer one request: busy, what its handler does, reply, idle.

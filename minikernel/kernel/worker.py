@@ -154,6 +154,19 @@ class Worker:
         self._thread = Thread(target=work, name=name, daemon=True)
         self._thread.start()
 
+    def start(self, name: str) -> None:
+        """Have a thread answer from now on, if none does yet; where there can be none, the calling one answers once.
+
+        The channels thread: so no two start it.
+        """
+        if self.started:
+            return
+        try:
+            self.run_in_thread(name)
+        except RuntimeError:  # user code has used up all threads, and may have to be interrupted now
+            self.started = False
+            self._turn()
+
     def join(self, timeout: float) -> bool:
         """Wait for the end of the worker's thread; tell whether it has ended.  Any thread but that."""
         if self._thread is not None:

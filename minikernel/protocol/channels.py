@@ -93,6 +93,8 @@ class Channels:
         #: Called in the channels thread about every `interval()` seconds, and never while that is infinite.
         self.tick: Callable[[], None] = lambda: None
         self.interval: Callable[[], float] = lambda: INFINITY
+        #: Called in the channels thread with the numbers of signals that Python has put into the wake-up pipe.
+        self.on_signals: Callable[[bytes], object] = lambda signals: None
         #: Called in the channels thread when a bug has ended it.
         self.on_bug: Callable[[], object] = lambda: os._exit(1)
         self._watched: dict[int, Callable[[], None]] = {}
@@ -316,7 +318,9 @@ class Channels:
                 elif isinstance(ready, int):
                     poller.unregister(ready)
                     self._watched.pop(ready)()
-            self.outbox.awake(called)
+            signals = self.outbox.awake(called)
+            if signals:
+                self.on_signals(signals)
             for ready, _ in events:
                 if not isinstance(ready, int):
                     self._read(readers[ready])

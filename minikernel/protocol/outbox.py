@@ -66,10 +66,12 @@ class Outbox:
         self._last_text = 0.0
         self._waiters = 0
         self._room: SimpleQueue[None] = SimpleQueue()
-        #: The owner polls this descriptor.
-        self.wake_fd, self._wake = os.pipe()
+        #: The owner polls the one; a byte into the other wakes it, and `awake` returns it when it is not 0.
+        self.wake_fd, self.waker_fd = os.pipe()
+        #: Whether the process's signals use the pipe, and it is never closed.
+        self.lent = False
         os.set_blocking(self.wake_fd, False)
-        os.set_blocking(self._wake, False)
+        os.set_blocking(self.waker_fd, False)
 
     def put(self, channel: str, frames: list[Frame]) -> None:
         """Queue a message; its frames are not looked at any more."""
@@ -107,7 +109,7 @@ class Outbox:
         """Wake the owner.  With the lock: what `close` has given back may be another's descriptor by now."""
         asleep, self._asleep = self._asleep, False
         if asleep:
-            os.write(self._wake, b"\0")
+            os.write(self.waker_fd, b"\0")
 
     def begins(self, parent: bytes, name: str) -> bool:
         """Tell whether a text written now would begin a message of its own."""
@@ -164,11 +166,13 @@ class Outbox:
             self._waiters -= 1
             self._room.put(None)
 
-    def awake(self, called: bool) -> None:
-        """The owner is up, and needs no waking until it sleeps again; `called` says that the pipe woke it."""
+    def awake(self, called: bool) -> bytes:
+        """The owner is up, and needs no waking until it sleeps again; `called` says that the pipe woke it.
+
+        Returns what others than `put` and `call` have put into the pipe.
+        """
         self._asleep = False
-        if called:
-            os.read(self.wake_fd, 64)
+        return os.read(self.wake_fd, 4096).replace(b"\0", b"") if called else b""
 
     def abandon(self) -> None:
         """Take nothing any more: the owner has ended, or this is a forked child and it is in the parent."""
@@ -180,5 +184,6 @@ class Outbox:
         """Give the wake-up pipe back; the owner does this last."""
         with self._lock:
             self._asleep = False
-        os.close(self.wake_fd)
-        os.close(self._wake)
+        if not self.lent:
+            os.close(self.wake_fd)
+            os.close(self.waker_fd)

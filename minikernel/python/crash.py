@@ -13,7 +13,6 @@ import os
 import re
 import sys
 from contextlib import suppress
-from mmap import mmap
 from typing import TYPE_CHECKING, Any
 
 from ..protocol import log
@@ -44,12 +43,11 @@ class Evidence:
         self._oom = _oom_kills()
         #: What the predecessor died of, in words; empty when it ended well.
         self.of_predecessor = self._read()
-        self._state: mmap | None = None
+        self._fd = -1
         try:
             flags = os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
             self._fd = os.open(self._path, flags, 0o600)
             os.write(self._fd, b"\n" * _STATE)
-            self._state = mmap(self._fd, _STATE)  # a note costs no system call, and outlives the process
         except OSError:
             return  # a directory that we may only read, a full disk: no evidence is no reason not to run
         faulthandler.enable(self._fd)
@@ -60,8 +58,9 @@ class Evidence:
 
     def note(self, state: str) -> None:
         """Write down what goes on: "cell 7"."""
-        if self._state is not None:
-            self._state[:] = f"{state} {self._oom}".encode().ljust(_STATE, b"\n")
+        if self._fd != -1:
+            with suppress(OSError):  # a cell has closed it
+                os.pwrite(self._fd, f"{state} {self._oom}".encode().ljust(_STATE, b"\n"), 0)
 
     def remove(self) -> None:
         """The kernel ends by itself: there is nothing to tell.  In the kernel's process only."""
