@@ -155,7 +155,7 @@ class Worker:
         self._thread.start()
 
     def start(self, name: str) -> None:
-        """Have a thread answer from now on, if none does yet; where there can be none, the calling one answers once.
+        """Have a thread answer from now on, if none does yet; where there can be none, the calling one does once.
 
         The channels thread: so no two start it.
         """
