@@ -38,7 +38,7 @@ from .wire import Frame, Session, dumps
 
 #: Seconds after which a subscriber that takes nothing is not waited for.
 STALL = 10.0
-#: Seconds without progress for which a reply waits for the output before it: some clients read only the one at first.
+#: Seconds without progress for which a reply waits for the output before it: some clients read replies first.
 PATIENCE = 1.0
 #: Messages for one subscriber that libzmq may hold: few, for they may be large.
 MARK = 128
