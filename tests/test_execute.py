@@ -213,6 +213,34 @@ def test_a_cell_that_runs_while_another_thread_imports_linecache(client: Client)
     if client.execute("import sys; 'linecache' in sys.modules").result == "True":
         pytest.skip("this Python imports it, or zmq does, before any cell runs")
     client.execute("import sys, types; sys.modules['linecache'] = types.ModuleType('linecache')")  # so far
-    assert client.execute("1 + 1").result == "2"
+    assert client.execute("f = lambda: 1 + 1; f()").result == "2"
     run = client.execute("del sys.modules['linecache']; import linecache; linecache.getline('<cell 3>', 1)")
-    assert run.result == "'1 + 1\\n'", run.reply
+    assert run.result == "'f = lambda: 1 + 1; f()\\n'", run.reply
+
+
+def test_the_source_of_a_cell_is_kept_as_long_as_its_code(client: Client) -> None:
+    client.execute("import gc, inspect, linecache\nclass Kept:\n    def method(self): return lambda: 1 / 0")
+    client.execute("inner = Kept().method(); del Kept")
+    for n in range(50):
+        client.execute(f"{n}", silent=n % 2 == 0)
+    client.execute("class Kept:\n    pass\ndef gone(): 1 / 0")
+    count = "gc.collect(); len([name for name in linecache.cache if name.startswith('<cell ')])"
+    assert int(client.execute(count).result or 0) <= 4  # this one, and those of the two functions
+    assert "def method" in (client.execute("inspect.getsource(inner)").result or "")
+    assert "return lambda: 1 / 0" in "\n".join(client.execute("inner()").reply["traceback"])
+    client.execute("del gone, inner; 'no error'")
+    client.execute("raise ValueError")  # what the last error holds goes with the next
+    assert int(client.execute(count).result or 0) <= 3
+
+
+def test_a_kernel_that_runs_thousands_of_cells_stays_small(client: Client) -> None:
+    """Names of inputs and outputs go when there are a thousand newer ones; ``In`` stays whole."""
+    ids = [
+        client.send("execute_request", {"code": str(n), "silent": False, "store_history": True})
+        for n in range(1100)
+    ]
+    for _ in ids:
+        client.receive("shell")
+    assert client.execute("len(In), '_i50' in dir(), '_50' in dir(), _i1000, _1000, In[50]").result == (
+        "(1102, False, False, '999', 999, '49')"
+    )

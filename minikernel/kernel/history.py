@@ -4,8 +4,8 @@ An execution puts its cell into memory, and that is all it does for history's sa
 what has gathered to the file of all sessions (``history_file``) about a second later, and the kernel's end
 writes the rest.  So a cell that kills the process is in the file too, if it took its time.
 
-This file alone decides how memory and file are joined: this session's cells always come from memory, under the
-number 0, and count as newer than everything in the file, also than what other kernels run meanwhile: the arrow
+This file alone decides how memory and file are joined: this session's latest cells always come from memory, under
+the number 0, and count as newer than everything in the file, also than what other kernels run meanwhile: the arrow
 keys of a console find its own lines first.
 
 ``MINIKERNEL_HISTORY`` is the path of the file, or ``memory`` for no file, or ``off`` for no history at all.
@@ -29,6 +29,8 @@ from .history_file import HistoryFile, Row
 GATHER = 1.0
 #: Seconds that the kernel's end waits for the file.
 AT_END = 0.4
+#: Cells that are kept in memory, and how many more there are when the oldest go.
+KEPT, MORE = 4_000, 1_000
 #: Beyond any session's number, within sqlite3's integers.
 _FAR = 2**62
 
@@ -73,6 +75,9 @@ class History:
 
     def _keep(self, row: Row) -> None:
         self._rows[row.line] = row
+        if len(self._rows) > KEPT + MORE:
+            for line in list(islice(self._rows, MORE)):
+                del self._rows[line]
         if self._file is None:
             return
         self._unsaved.append(row.line)

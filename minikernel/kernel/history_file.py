@@ -107,7 +107,7 @@ class HistoryFile:
                 if db.execute(changes, (now, count, number, began)).rowcount == 0:
                     added = "INSERT INTO sessions VALUES (NULL, ?, ?, ?, '')"
                     number, chosen = db.execute(added, (began, now, count)).lastrowid, list(rows)
-                for line in chosen:
+                for line in filter(rows.__contains__, chosen):  # the file was not to be had for a long time
                     _, _, source, source_raw, output = rows[line]
                     cell = (number, line, _text(source), _text(source_raw))
                     db.execute("INSERT OR REPLACE INTO history VALUES (?, ?, ?, ?)", cell)

@@ -286,7 +286,7 @@ class Channels:
             poller.register(self._sockets[channel], zmq.POLLIN)
         wake_fd = self.outbox.wake_fd
         poller.register(wake_fd, zmq.POLLIN)
-        ticked = 0.0
+        due = INFINITY
         iopub_fd = self._sockets["iopub"].FD
         while True:
             wait = self._send_some()
@@ -295,19 +295,18 @@ class Channels:
                 if self._iopub.reached == self._iopub.published or now >= self._closing:
                     break
                 wait = min(wait, self._closing - now)
-            if ticked + self.interval() <= now:
-                ticked = now
+            due = min(due, now + self.interval())
+            if due <= now:
                 self.tick()
+                due = now + self.interval()
             while self._timers and self._timers[0][0] <= now:
                 self._timers.pop(0)[2]()
-            timeout = min(ticked + self.interval() - now, wait)
+            timeout = min(due - now, wait)
             if self._timers:
                 timeout = min(timeout, self._timers[0][0] - now)
             if self._late:
                 timeout = min(timeout, self._ask_late())
-            if (
-                self._iopub.late and iopub_fd not in self._watched
-            ):  # a subscriber may make room before `wait` is over
+            if self._iopub.late and iopub_fd not in self._watched:  # there may be room before `wait` is over
                 self._watched[iopub_fd] = lambda: None
                 poller.register(iopub_fd, zmq.POLLIN)
             events = poller.poll(None if timeout == INFINITY else int(timeout * 1000) + (timeout > 0))

@@ -2,7 +2,8 @@
 
 Tracebacks, pdb, `inspect.getsource` and doctest look sources up in linecache.  An entry without a time stamp
 stays there, so a function keeps the source of the cell that defined it.  linecache is filled when something
-imports it, and not before.
+imports it, and not before.  A source goes with the last code object of its cell: a kernel that is polled with
+little cells for days stays as large as it is.
 
 A cell is ``<cell N>`` to Python and ``Cell In[N]`` to its user.  A debugger knows cells by their content, because
 a frontend sets breakpoints in cells that have not run yet.  So while there is one (`file_name` is set), a cell
@@ -14,9 +15,10 @@ from __future__ import annotations
 import itertools
 import re
 import sys
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from types import CodeType
 from typing import NamedTuple
+from weakref import ref
 
 
 class _Cell(NamedTuple):
@@ -49,7 +51,7 @@ class Cells:
         self.file_name: Callable[[str], str] | None = None
         self._cells: dict[str, _Cell] = {}
         self.names: dict[str, str] = {}
-        self._counts = defaultdict[int, Iterator[int]](itertools.count)
+        self._again = itertools.count(1)
 
     def add(self, source: str, count: int, typed: str | None = None) -> str:
         """Keep a source; return the file name for its code.
@@ -67,12 +69,34 @@ class Cells:
         if self.file_name is not None:
             name = self.names.get(typed) or self.file_name(typed)
         else:
-            again = next(self._counts[count])  # a silent one, or in another subshell
-            name = f"<cell {count}.{again}{self._of}>" if again else f"<cell {count}{self._of}>"
+            name, cell = f"<cell {count}{self._of}>", _Cell(count, source)
+            if self._cells.setdefault(name, cell) is not cell:  # a silent one, or in another subshell
+                name = f"<cell {count}.{next(self._again)}{self._of}>"
         self.names[typed] = name
         self._cells[name] = _Cell(count, source)
         self._put(name, source)
         return name
+
+    def keep_while(self, name: str, typed: str, codes: Iterable[CodeType]) -> None:
+        """Forget the cell of the file `name` when the last of these code objects, and of those in them, is gone.
+
+        Nothing can ask for its source then, but a debugger for the cell.
+        """
+        if self.file_name is not None:
+            return
+        cell, left = self._cells.get(name), dict[int, object]()
+
+        def gone(reference: ref[CodeType]) -> None:
+            left.pop(id(reference), None)
+            if not left and self._cells.get(name) is cell:
+                del self._cells[name]
+                if self.names.get(typed) == name:
+                    del self.names[typed]
+                getattr(sys.modules.get("linecache"), "cache", {}).pop(name, None)
+
+        for code in _with_nested(codes):
+            reference = ref(code, gone)
+            left[id(reference)] = reference
 
     def change(self, name: str, source: str) -> None:
         """A cell is other Python than it seemed: keep that."""
@@ -96,3 +120,11 @@ class Cells:
         cache = getattr(sys.modules.get("linecache"), "cache", None)
         if cache is not None:  # else `fill_linecache` is to come: another thread may be importing it just now
             cache[name] = (len(source), None, [line + "\n" for line in NEWLINE.split(source)], name)
+
+
+def _with_nested(codes: Iterable[CodeType]) -> list[CodeType]:
+    """Return code objects, and those of the functions and classes in them."""
+    found = list(codes)
+    for code in found:
+        found += [constant for constant in code.co_consts if type(constant) is CodeType]
+    return found

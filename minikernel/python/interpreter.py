@@ -166,7 +166,9 @@ class Interpreter:
             return
         if self.shell is not None:
             interrupt.call(self.shell.begin, request, source)
-        self._run(request, *self._compiler.compile(source, tree, name))
+        codes, shows_value = self._compiler.compile(source, tree, name)
+        self.cells.keep_while(name, typed, codes)
+        self._run(request, codes, shows_value)
 
     def _run(self, request: Request, codes: list[CodeType], shows_value: bool) -> None:
         event_loop = request.worker.loop

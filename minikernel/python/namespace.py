@@ -1,7 +1,7 @@
 """The user's globals: the module ``__main__``, and what the kernel keeps in it.
 
 That is what pickle, multiprocessing, dataclasses and type hints find as ``__main__``.  ``In`` and ``_i1`` are what
-was run, ``Out`` and ``_1`` what it was worth (``display.DisplayHook``).
+was run, ``Out`` and ``_1`` what it was worth (``display.DisplayHook``); the oldest names and values go.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from . import display
+from .display import CACHE_SIZE
 from .exit import Exit
 
 #: For programs that cells start: there is no terminal to page on, and frontends show colours.
@@ -65,6 +66,7 @@ class Inputs:
         namespace["_iii"], namespace["_ii"] = namespace.get("_ii", ""), namespace.get("_i", "")
         namespace["_i"], self._last = self._last, typed
         namespace[f"_i{count}"] = typed
+        namespace.pop(f"_i{count - CACHE_SIZE}", None)
 
 
 def _working_directory() -> str:
