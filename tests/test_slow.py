@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,6 +14,8 @@ import pytest
 import zmq
 from client import TIMEOUT, Client, KernelProcess, endpoint
 from jupyter_client.session import Session
+
+from minikernel.protocol import outbox
 
 NOTICE = re.compile(
     r"\[minikernel\] (\w+) frontend has read nothing .* misses (\d+) messages with (\d+) bytes of output\n"
@@ -287,3 +290,43 @@ def test_an_idle_kernel_is_small(kernel: KernelProcess) -> None:
     while entries("task") > 5 or entries("fd") > 25 + connections + 1:  # the record
         assert time.monotonic() < deadline, (entries("task"), entries("fd"))
         time.sleep(0.05)
+
+
+def test_crumbs_that_several_threads_append_without_a_lock() -> None:
+    """Each arrives once, and those of a thread in their order, though texts are taken while they are written to."""
+    box, owner, amount = outbox.Outbox(), object(), 20_000
+
+    def write(thread: int) -> None:
+        text = outbox.Text(b"", "stdout", None)
+        for n in range(amount):
+            crumb = f"{thread}:{n};"
+            if text is box.tail and text.room > len(crumb):
+                text.room -= len(crumb)
+                text.append(crumb)
+                if text.closed:
+                    box.recover(text)
+            else:
+                text = box.write(b"{}", "stdout", crumb, owner)
+
+    threads = [threading.Thread(target=write, args=[n], daemon=True) for n in range(3)]
+    texts = []
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + TIMEOUT
+        while True:
+            living = any(thread.is_alive() for thread in threads)
+            entry = box.take()
+            if isinstance(entry, outbox.Text):
+                texts.append(entry.text)
+            elif entry is None and not living:
+                break
+            assert time.monotonic() < deadline
+    finally:
+        sys.setswitchinterval(interval)
+        box.close()
+    crumbs = re.findall("[^;]+;", "".join(texts))
+    for n in range(3):
+        assert [item for item in crumbs if item.startswith(f"{n}:")] == [f"{n}:{i};" for i in range(amount)]

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 #: None stands for the latest.
 _current: ContextVar[Request | None] = ContextVar("minikernel_request")
 _UNKNOWN: Any = object()
+#: Takes a default and returns the context's request; a thread's is in its context once it has been looked up.
+context_request = _current.get
 _latest: Request | None = None
 #: Where outputs go whose request has ended: to it, "origin", or to the latest, "current" (see ``output_to``).
 outlived = "origin"

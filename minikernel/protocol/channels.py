@@ -366,11 +366,11 @@ class Channels:
 
     def _send(self, entry: Entry) -> None:
         if isinstance(entry, Text):
-            text = "".join(entry.pieces)
+            content = {"name": entry.name, "text": entry.text}
             topic = f"stream.{entry.name}".encode()
-            frames = self.session.pack("stream", {"name": entry.name, "text": text}, entry.parent, idents=[topic])
+            frames = self.session.pack("stream", content, entry.parent, idents=[topic])
             self._trace("out", "iopub", frames)
-            self._iopub.publish(frames, text)
+            self._iopub.publish(frames, entry.text)
         elif isinstance(entry, tuple):
             channel, frames = entry
             self._trace("out", channel, frames)

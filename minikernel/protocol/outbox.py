@@ -9,6 +9,11 @@ is packed as one message when it leaves.  A text waits for company: `CRUMB` seco
 `UNFINISHED` while its last line has no end, for ``print("hi")`` writes twice; and `COMPANY` seconds from the text
 before it, so that a flood becomes a few large messages.  What comes behind it in the queue ends the wait.
 
+Crumbs are many, and a lock for each would cost more than all else.  So who has begun a text (its `owner`) may go on
+to `append` to it without one, and asks afterwards whether it was `closed` by then.  The owner of the sockets closes
+it first and takes what it holds after that: a crumb that comes too late is seen by its writer, and goes into a new
+text.  No crumb is lost, and none is sent twice, for each is popped once.
+
 No frontend holds the queue up: what a slow one can't take yet has left it and waits for that one alone, where it
 still counts (see ``iopub``).  Over the bound writers wait; nothing is dropped.
 
@@ -22,11 +27,12 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from threading import RLock
 from time import monotonic
 
-from .wire import Frame
+from .wire import EMPTY, Frame
 
 #: Seconds that a text waits for more, from its first crumb and from the last text that left.
 CRUMB, UNFINISHED, COMPANY = 0.002, 0.030, 0.010
@@ -40,14 +46,32 @@ BOUND = 64 << 20
 class Text:
     """Text of one stream and one request that has not left yet."""
 
-    __slots__ = ("began", "name", "parent", "pieces", "size")
+    __slots__ = ("append", "began", "closed", "counted", "name", "owner", "parent", "pieces", "room", "text")
 
-    def __init__(self, parent: bytes, name: str, text: str) -> None:
+    def __init__(self, parent: bytes, name: str, owner: object) -> None:
         self.parent = parent
         self.name = name
-        self.pieces = [text]
-        self.size = len(text)
+        #: Who may append without the queue's lock.
+        self.owner = owner
+        self.pieces: deque[str] = deque()
+        self.append = self.pieces.append
+        #: How many characters more make it full.
+        self.room = FULL
+        #: How many characters the queue counts as waiting.
+        self.counted = 0
+        #: Whether nothing is taken from it any more.
+        self.closed = False
+        #: What has been taken from it.
+        self.text = ""
         self.began = monotonic()
+
+    def pop(self) -> str:
+        """Take out all that is in it."""
+        taken = []
+        with suppress(IndexError):
+            while True:
+                taken.append(self.pieces.popleft())
+        return "".join(taken)
 
 
 #: (channel, frames), a text, or something that the owner calls when its turn comes.
@@ -59,7 +83,8 @@ class Outbox:
 
     def __init__(self) -> None:
         self._entries: deque[tuple[Entry, int]] = deque()
-        self._tail: Text | None = None
+        #: The text at the end of the queue, if there is one.
+        self.tail: Text | None = None
         self._lock = RLock()
         self._size = self._held_back = 0
         self._asleep = False
@@ -83,27 +108,44 @@ class Outbox:
 
     def _append(self, entry: Entry, size: int) -> None:
         with self._lock:
-            self._tail = None
+            self._end_tail()
             self._entries.append((entry, size))
             self._size += size
             self._rouse()
 
-    def write(self, parent: bytes, name: str, text: str) -> None:
-        """Queue `text` for the stream `name` ("stdout" or "stderr") of the request whose header is `parent`."""
+    def write(self, parent: bytes, name: str, text: str, owner: object = None) -> Text:
+        """Queue `text` for the stream `name` ("stdout" or "stderr") of the request whose header is `parent`.
+
+        Returns the text that it is a piece of; its `owner` may append to that while it is the `tail`.
+        """
         with self._lock:
-            tail = self._tail
-            self._size += len(text)
-            if tail is not None and tail.name == name and tail.parent is parent:
-                tail.pieces.append(text)
-                tail.size += len(text)
-                if tail.size < FULL:
-                    return
-                self._tail = None
-            else:
-                tail = Text(parent, name, text)
+            tail = self.tail
+            new = tail is None or tail.name != name or tail.parent is not parent or tail.owner is not owner
+            if tail is None or new:
+                self._end_tail()
+                self.tail = tail = Text(parent, name, owner)
                 self._entries.append((tail, 0))
-                self._tail = tail if tail.size < FULL else None
-            self._rouse()
+            tail.append(text)
+            tail.room -= len(text)
+            if tail.room <= 0:
+                self._end_tail()
+            if new or tail.room <= 0:
+                self._rouse()
+        return tail
+
+    def _end_tail(self) -> None:
+        """Let no more into the text at the end, and count it."""
+        tail, self.tail = self.tail, None
+        if tail is not None:
+            tail.counted = FULL - tail.room
+            self._size += tail.counted
+
+    def recover(self, closed: Text) -> None:
+        """Queue anew what has been appended to a text after it had left."""
+        with self._lock:  # it may not be empty yet
+            late = closed.pop()
+        if late:
+            self.write(closed.parent, closed.name, late, closed.owner)
 
     def _rouse(self) -> None:
         """Wake the owner.  With the lock: what `close` has given back may be another's descriptor by now."""
@@ -113,7 +155,7 @@ class Outbox:
 
     def begins(self, parent: bytes, name: str) -> bool:
         """Tell whether a text written now would begin a message of its own."""
-        tail = self._tail
+        tail = self.tail
         return tail is None or tail.name != name or tail.parent is not parent
 
     @property
@@ -142,15 +184,16 @@ class Outbox:
             entry, size = self._entries[0]
             if isinstance(entry, Text):
                 now = monotonic()
-                if entry is self._tail:
+                if entry is self.tail:
                     crumb = CRUMB if entry.pieces[-1].endswith("\n") else UNFINISHED
                     wait = max(self._last_text + COMPANY, entry.began + crumb) - now
                     if wait > 0:
                         self._asleep = True
                         return wait
-                    self._tail = None
+                    self._end_tail()
                 self._last_text = now
-                size = entry.size
+                entry.closed = True  # and only then it is emptied
+                entry.text, size = entry.pop(), entry.counted
             self._entries.popleft()
             self._size -= size
         self._let_in()
@@ -176,9 +219,10 @@ class Outbox:
 
     def abandon(self) -> None:
         """Take nothing any more: the owner has ended, or this is a forked child and it is in the parent."""
-        self._lock = RLock()
+        self._lock, self.tail = RLock(), None
+        nowhere = Text(EMPTY, "", None)
         for name in ("put", "call", "write"):
-            setattr(self, name, lambda *args: None)
+            setattr(self, name, lambda *args: nowhere)
 
     def close(self) -> None:
         """Give the wake-up pipe back; the owner does this last."""

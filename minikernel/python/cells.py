@@ -50,6 +50,7 @@ class Cells:
         self._of = f" of {kernel}" if kernel else ""
         self.file_name: Callable[[str], str] | None = None
         self._cells: dict[str, _Cell] = {}
+        self._codes: dict[str, dict[int, object]] = {}
         self.names: dict[str, str] = {}
         self._again = itertools.count(1)
 
@@ -84,12 +85,14 @@ class Cells:
         """
         if self.file_name is not None:
             return
-        cell, left = self._cells.get(name), dict[int, object]()
+        cell = self._cells.get(name)
+        left: dict[int, object] = {}
+        self._codes[name] = left  # a weak reference that nobody holds is never called
 
         def gone(reference: ref[CodeType]) -> None:
             left.pop(id(reference), None)
             if not left and self._cells.get(name) is cell:
-                del self._cells[name]
+                del self._cells[name], self._codes[name]
                 if self.names.get(typed) == name:
                     del self.names[typed]
                 getattr(sys.modules.get("linecache"), "cache", {}).pop(name, None)
