@@ -23,7 +23,7 @@ NOTICE = re.compile(
 #: Cells that set how long, and how far behind, a frontend may be; so large that it never matters, by default.
 LIMITS = """
 from minikernel.protocol import iopub, outbox
-iopub.STALL, outbox.BOUND = {stall}, {bound}
+iopub.STALL, iopub.PATIENCE, outbox.BOUND = {stall}, {stall}, {bound}
 iopub.BOUND = outbox.BOUND
 """
 #: More than libzmq and the system keep for a reader.
