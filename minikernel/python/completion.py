@@ -85,7 +85,9 @@ def complete(code: str, cursor_pos: int, namespace: Names) -> dict[str, Any]:
     with_jedi = os.environ.get("MINIKERNEL_JEDI") == "1"
     answers = _answers(Cursor(code[:cursor_pos]), namespace, with_jedi)
     start, found = lookup.latest(answers, (cursor_pos, []), _JEDI_SECONDS if with_jedi else 0)
-    matches = [{"start": start, "end": cursor_pos, **match} for match in list(found)]
+    matches = list(found)
+    for match in matches:
+        match["start"], match["end"] = start, cursor_pos
     return {
         "matches": [match["text"] for match in matches],
         "cursor_start": start,
@@ -313,18 +315,20 @@ places: list[Callable[[Cursor, Names], Iterator[Found]]] = [_symbols, _keys, _pa
 def _matches(names: Names, word: str) -> list[Match]:
     """Return those names that a word may go on to; private ones only where it is private itself, and last."""
     word = unicodedata.normalize("NFKC", word)  # as Python does
-    public = not word.startswith("_")
-    fitting = sorted(
-        (name.startswith("_") + name.startswith("__"), name) for name in names
-        if type(name) is str and name.startswith(word) and not (public and name.startswith("_"))
-    )  # fmt: skip
-    matches = [{"text": name, "type": _type(names[name])} for _, name in fitting]
+    fitting = sorted(name for name in names if type(name) is str and name.startswith(word))
+    if word.startswith("_"):
+        fitting.sort(key=lambda name: name.startswith("__"))
+    elif not word:
+        fitting = [name for name in fitting if not name.startswith("_")]
+    types_of: dict[type, str] = {}  # the words for them, as jedi and IPython have them
+    matches = []
+    for name in fitting:
+        value = names[name]
+        kind = type(value)
+        if kind not in types_of:
+            types_of[kind] = next(one for one, kinds in _KINDS.items() if is_a(value, kinds))
+        matches.append({"text": name, "type": value if kind is Kind else types_of[kind]})
     for match in matches if len(matches) <= _MOST_SIGNATURES else ():
         if type(names[match["text"]]) is types.FunctionType:
             match["signature"] = str(signature(names[match["text"]]))
     return matches
-
-
-def _type(value: Any) -> str:
-    """Return the word for what a name stands for, as jedi and IPython have it."""
-    return value if type(value) is Kind else next(word for word, kinds in _KINDS.items() if is_a(value, kinds))
