@@ -6,8 +6,8 @@ task of the loop when it awaits something at the top level (``kernel.loop``).  W
 caught here, and becomes one error.
 
 An `Interpreter` is made when the first request needs one, in whatever thread; making it gives the process's
-streams, hooks and ``input`` to the user's code.  A kernel for another language overrides `execute`,
-`evaluate`, `complete`, `inspect` and `is_complete`.
+streams, hooks and ``input`` to the user's code.  A kernel for another language overrides `run_cell`, `describe`,
+`evaluate`, `complete`, `inspect` and `is_complete` (``examples/wrapper_kernel.py``).
 
 Next: ``compiler``, ``tracebacks``, ``display``, ``streams``, ``capture``.
 """
@@ -105,7 +105,7 @@ class Interpreter:
         if self._evidence.of_predecessor and not request.content["silent"]:
             self._evidence.tell()
         try:
-            self._run_cell(request, request.content["code"])
+            self.run_cell(request, request.content["code"])
         except BaseException as raised:  # the user's, whatever it is
             error = raised
         if os.getpid() != self._pid:
@@ -149,7 +149,8 @@ class Interpreter:
             line = f"{ename} (no traceback: {type(broken).__name__} while describing it)"
             return {"ename": ename, "evalue": "", "traceback": [line]}
 
-    def _run_cell(self, request: Request, typed: str) -> None:
+    def run_cell(self, request: Request, typed: str) -> None:
+        """Run the code of a cell, and show its value; what this raises is the cell's error."""
         source, question = typed, None
         try:
             source = self.transform(typed)
