@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import book
+import pytest
 from frontends_table import FRONTENDS
 
 ROOT = Path(__file__).parent.parent
@@ -47,6 +53,54 @@ def test_the_python_blocks(client: Any) -> None:
 def test_ci_runs_the_readmes_test_command() -> None:
     _, command = blocks("sh")
     assert command.strip() in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.mark.parametrize("number", range(len(book.BLOCKS)), ids=[block.__name__ for block in book.BLOCKS])
+def test_the_runs(number: int) -> None:
+    """The dump of frames and the diagrams are what happens here and now."""
+    assert blocks("text")[number] == book.BLOCKS[number](), "python tests/book.py makes them"
+
+
+def test_the_exercise(tmp_path: Path) -> None:
+    """Its test fails before the solution, for want of a reply, and passes with it."""
+    shutil.copytree(ROOT / "minikernel", tmp_path / "minikernel", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "tests").mkdir()
+    for name in ("conftest.py", "client.py", "observer.py"):
+        shutil.copy(ROOT / "tests" / name, tmp_path / "tests")
+    [exercise] = blocks("python exercise")
+    (tmp_path / "tests" / "test_uptime.py").write_text(exercise)
+    environment = {name: value for name, value in os.environ.items() if name != "MINIKERNEL_RECORD"}
+
+    def run() -> tuple[int, str]:
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_uptime.py"]
+        environment["PYTHONPATH"] = str(tmp_path)
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=55
+        )  # fmt: skip
+        return done.returncode, done.stdout
+
+    code, text = run()
+    assert code == 1 and "TimeoutError: nothing on control within" in text, text
+    for solution in blocks("python solution"):
+        [path] = re.findall(r"^# at the end of (\S+)\n", solution)
+        with open(tmp_path / path, "a") as file:
+            file.write(solution)
+    code, text = run()
+    assert code == 0, text
+
+
+def test_every_block_is_run() -> None:
+    """Those without a language are the transcript, and what an example of a file looks like."""
+    labels = re.findall(r"^```(.+)$", README, re.M)
+    assert set(labels) == {"sh", "python", "text", "python exercise", "python solution"}
+    assert len(blocks("")) == 1 and len(blocks("text")) == len(book.BLOCKS)
+
+
+def test_the_files_that_are_named() -> None:
+    for name in re.findall(r"`((?:examples|tests|minikernel)/[\w/]+\.py)`", README):
+        assert (ROOT / name).exists() or name == "tests/test_uptime.py", name
+    for path in (ROOT / "examples").glob("*.py"):
+        assert f"`{path.name}`" in README or f"`examples/{path.name}`" in README, path.name
 
 
 def test_the_table_of_frontends() -> None:
