@@ -28,7 +28,7 @@ NOTES = {
     "delimiter": "from here on it is the message",
     "signature": "of the four frames below",
     "parent_header": "it answers nothing",
-    "topic": "on iopub in place of routing ids: what a subscriber may choose by",
+    "topic": "in place of routing ids: to which subscriber, and what it is",
 }
 #: What is another in each run.
 VOLATILE = re.compile(r'("(?:msg_id|date|session|username|started)": ?)"[^"]*"')
@@ -96,7 +96,7 @@ def dump() -> str:
         if line["header"]["msg_id"] in heard:
             channel, frames = heard[line["header"]["msg_id"]]
             blocks.append(describe(channel, "kernel → frontend", frames, before))
-    blocks[1] = blocks[1].replace("topic          status", f"topic          status   ← {NOTES['topic']}")
+    blocks[1] = re.sub("^(  topic .*)$", rf"\1   ← {NOTES['topic']}", blocks[1], flags=re.M)
     return "\n".join(blocks)
 
 
@@ -109,7 +109,7 @@ def describe(channel: str, direction: str, frames: list[bytes], before: dict[str
         if channel == "shell":
             del shown[first]  # the ROUTER has used it up
         else:
-            shown[first] = shown[first].rpartition(" ")[2]
+            shown[first] = re.sub(r"^@\d+", "@1", shown[first])
         shown = {name: VOLATILE.sub(r'\1"…"', text) for name, text in shown.items()}
         shown |= {"signature": "…", "parent_header": "the header of the request, byte by byte"}
     lines = [f"{channel}, {direction}"]
