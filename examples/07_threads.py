@@ -16,9 +16,9 @@ connection.json`` and ``python examples/client.py connection.json``, whose Ctrl-
 ``import time; time.sleep(60)`` in 06 and here.  A Ctrl-C in the kernel's terminal ends the cell and no longer the
 kernel; Ctrl-\\ does.
 
-Still wrong: a Ctrl-C while the kernel's own `Stream.write` runs for a cell tears that; a program that prints
-faster than frontends read fills the memory; what a thread prints when its cell has ended goes to another;
-kernel_info waits behind a cell; nothing shuts it down.  minikernel is the next stage: begin with
+Still wrong: a Ctrl-C may land in the kernel's own code, in `Stream.write` say, and tear it; iopub drops what is
+printed faster than a frontend reads; what a thread prints when its cell has ended goes to another; after an error
+the cells that wait behind it run all the same; nothing shuts it down.  minikernel is the next stage: begin with
 ``minikernel/__init__.py``.
 """
 

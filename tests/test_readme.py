@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,8 @@ from typing import Any
 import book
 import pytest
 from frontends_table import FRONTENDS
+
+import minikernel
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -61,6 +64,15 @@ def test_the_runs(number: int) -> None:
     assert blocks("text")[number] == book.BLOCKS[number](), "python tests/book.py makes them"
 
 
+def test_the_connection_file(tmp_path: Path) -> None:
+    [block] = blocks("json")
+    path = tmp_path / "kernel.json"
+    minikernel.write_connection_file(path)
+    assert set(json.loads(block)) == set(json.loads(path.read_text()))
+    minikernel.write_connection_file(path, **json.loads(block))
+    assert json.loads(path.read_text()) == json.loads(block)
+
+
 def test_the_exercise(tmp_path: Path) -> None:
     """Its test fails before the solution, for want of a reply, and passes with it."""
     shutil.copytree(ROOT / "minikernel", tmp_path / "minikernel", ignore=shutil.ignore_patterns("__pycache__"))
@@ -92,7 +104,7 @@ def test_the_exercise(tmp_path: Path) -> None:
 def test_every_block_is_run() -> None:
     """Those without a language are the transcript, and what an example of a file looks like."""
     labels = re.findall(r"^```(.+)$", README, re.M)
-    assert set(labels) == {"sh", "python", "text", "python exercise", "python solution"}
+    assert set(labels) == {"sh", "python", "text", "json", "python exercise", "python solution"}
     assert len(blocks("")) == 1 and len(blocks("text")) == len(book.BLOCKS)
 
 
