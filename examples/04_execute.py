@@ -1,15 +1,18 @@
 """04: code runs.
 
 New: execute_request.  All frontends hear what runs (execute_input), what its value looks like (execute_result) and
-what went wrong (error); the one that has asked hears how it ended (execute_reply).
+what went wrong (error); the one that has asked hears how it ended (execute_reply).  And is_complete_request, by
+which a console learns whether Enter runs the code or begins another line.
 
 Run it: ``python examples/04_execute.py -f connection.json``, and in another terminal ``jupyter console --existing
 connection.json``; try ``6 * 7``, ``1 / 0``, and a second console beside the first.
 
-Still wrong: what ``print`` says is shown in the kernel's terminal, and not in the frontend's.
+Still wrong: what ``print`` says is shown in the kernel's terminal, and not in the frontend's.  A traceback shows
+the kernel's own frames, too.
 """
 
 import ast
+import codeop
 import traceback
 from importlib import import_module
 from typing import Any
@@ -24,6 +27,7 @@ class Kernel(stage.Kernel):
     def __init__(self, info: dict[str, Any]) -> None:
         super().__init__(info)
         self.handlers["execute_request"] = self.execute_request
+        self.handlers["is_complete_request"] = self.is_complete_request
         self.namespace: dict[str, Any] = {"__name__": "__main__"}
         self.execution_count = 0
 
@@ -55,6 +59,13 @@ class Kernel(stage.Kernel):
             last = compile(ast.Expression(tree.body.pop().value), "<cell>", "eval")
         exec(compile(tree, "<cell>", "exec"), self.namespace)
         return None if last is None else eval(last, self.namespace)
+
+    def is_complete_request(self, request: Message) -> dict[str, Any]:
+        try:
+            complete = codeop.compile_command(request.content["code"], symbol="exec") is not None
+        except (SyntaxError, ValueError, OverflowError):
+            return {"status": "invalid"}
+        return {"status": "complete"} if complete else {"status": "incomplete", "indent": ""}
 
 
 if __name__ == "__main__":

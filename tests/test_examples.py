@@ -149,6 +149,9 @@ def test_code_runs(run: Run) -> None:
     assert content["traceback"][-1] == "ZeroDivisionError: division by zero"
     assert execute(client, "raise SystemExit")[0]["ename"] == "SystemExit"
     assert execute(client, "a b")[0]["ename"] == "SyntaxError"
+    for code, status in {"1": "complete", "for x in y:": "incomplete", "a b": "invalid"}.items():
+        client.is_complete(code)
+        assert client.get_shell_msg(timeout=TIMEOUT)["content"]["status"] == status
     assert execute(client, "x", silent=True) == ({**execute(client, "pass")[0], "execution_count": 4}, [])
 
 

@@ -1,9 +1,8 @@
 """Running the user's code.
 
-The user's namespace is the module ``__main__``, and so is what pickle, multiprocessing, dataclasses and type
-hints find there.  A cell (``compiler`` says what it is for Python) runs while the event loop is paused, or as a
-task of the loop when it awaits something at the top level (``kernel.loop``).  Whatever it raises is the user's, is
-caught here, and becomes one error.
+The user's namespace is the module ``__main__`` (``namespace``).  A cell (``compiler`` says what it is for Python)
+runs while the event loop is paused, or as a task of the loop when it awaits something at the top level
+(``kernel.loop``).  Whatever it raises is the user's, is caught here, and becomes one error.
 
 An `Interpreter` is made when the first request needs one, in whatever thread; making it gives the process's
 streams, hooks and ``input`` to the user's code.  A kernel for another language overrides `run_cell`, `describe`,
