@@ -189,10 +189,12 @@ def test_before_threads(run: Run, tmp_path: Path) -> None:
     end = tmp_path / "end"
     msg_id = client.start(f"import os\nprint('go')\nwhile not os.path.exists({str(end)!r}): pass")
     client.output(msg_id, "go")
+    client.send("interrupt_request", channel="control")
     assert not client.beats(timeout=0.3)
+    assert not client.sockets["control"].poll(0)
     end.touch()
     assert client.sockets["hb"].poll(TIMEOUT * 1000)
-    client.finish_rest(msg_id)
+    assert client.finish(msg_id).status == "ok"  # and was not interrupted
 
 
 def test_with_threads(run: Run) -> None:
