@@ -274,7 +274,7 @@ def connect_qtconsole(
     Returns
     -------
     subprocess.Popen
-        The console's process, in a session of its own; it outlives neither a `kill` nor its window.
+        The console's process, in a session of its own; it ends with its window, or when it is killed.
 
     Raises
     ------
