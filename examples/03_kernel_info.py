@@ -22,7 +22,7 @@ from minikernel.protocol.wire import EMPTY, PROTOCOL_VERSION, Message, Session, 
 
 
 class Kernel:
-    kinds = {"hb": zmq.ROUTER, "shell": zmq.ROUTER, "iopub": zmq.PUB}  # noqa: RUF012
+    kinds = {"hb": zmq.ROUTER, "shell": zmq.ROUTER, "iopub": zmq.PUB}
 
     def __init__(self, info: dict[str, Any]) -> None:
         self.session = Session(info["key"].encode(), info["signature_scheme"])

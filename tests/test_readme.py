@@ -73,6 +73,7 @@ def test_the_connection_file(tmp_path: Path) -> None:
     assert json.loads(path.read_text()) == json.loads(block)
 
 
+@pytest.mark.timeout(150)
 def test_the_exercise(tmp_path: Path) -> None:
     """Its test fails before the solution, for want of a reply, and passes with it."""
     shutil.copytree(ROOT / "minikernel", tmp_path / "minikernel", ignore=shutil.ignore_patterns("__pycache__"))
