@@ -22,6 +22,7 @@ from minikernel.protocol.wire import EMPTY, PROTOCOL_VERSION, Message, Session, 
 
 
 class Kernel:
+    #: A ROUTER answers who has asked, a PUB tells everybody.
     kinds = {"hb": zmq.ROUTER, "shell": zmq.ROUTER, "iopub": zmq.PUB}
 
     def __init__(self, info: dict[str, Any]) -> None:
