@@ -3,7 +3,9 @@
 This file names what is public, and imports none of it before it is asked for: ``import minikernel`` costs
 nothing, and a kernel that starts pays for no part that starting does not need.
 
-Read the code in this order; each module's docstring says what that file alone decides:
+Who has not seen the protocol yet begins with "The protocol in an hour" in the README, and with the seven kernels
+in ``examples/``, from a heartbeat to threads.  Then read the code in this order; each module's docstring says what
+that file alone decides, and which is next:
 
 1. ``connect``            where a kernel is: connection files and the connect API
 2. ``protocol.wire``      what a message is, and the bytes it travels as

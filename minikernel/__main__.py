@@ -21,7 +21,10 @@ if __name__ == "__main__":  # a notebook's json.py or zmq.py must not be ours; u
     if sys.path[0] in ("", here):
         del sys.path[0]
 
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from .kernel.kernel import Language
 
 #: The commands, and the tool that each is.
 COMMANDS = {"install": "install", "uninstall": "install", "list": "install", "protocol": "protocol"}
@@ -62,8 +65,8 @@ _FIELDS = {
 }
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run the command line `argv`, the process's own by default."""
+def main(argv: list[str] | None = None, language: Language | None = None) -> None:
+    """Run the command line `argv`, the process's own by default; the kernel speaks `language`, else Python."""
     arguments = sys.argv[1:] if argv is None else argv
     if arguments and arguments[0] in COMMANDS:
         from importlib import import_module
@@ -78,7 +81,7 @@ def main(argv: list[str] | None = None) -> None:
         print(__version__)
     else:
         fields, ignored = parse(arguments)
-        run(fields, ignored)
+        run(fields, ignored, language)
 
 
 def parse(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
@@ -104,7 +107,7 @@ def parse(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
     return fields, ignored
 
 
-def run(fields: dict[str, str], ignored: list[str]) -> None:
+def run(fields: dict[str, str], ignored: list[str], language: Language | None = None) -> None:
     """Run a kernel in this process until it is told to end.  Does not return."""
     import signal
 
@@ -141,9 +144,12 @@ def run(fields: dict[str, str], ignored: list[str]) -> None:
     from .kernel import interrupt
     from .kernel.kernel import Kernel
     from .kernel.life import Life
-    from .python.language import PYTHON
 
-    kernel = Kernel(channels, info, PYTHON, history)
+    if language is None:
+        from .python.language import PYTHON
+
+        language = PYTHON
+    kernel = Kernel(channels, info, language, history)
     if in_file is None:
         kernel.clean_up.append(lambda: connect.remove(path))
     life = Life(kernel)

@@ -8,6 +8,8 @@ owner, so this file alone decides how one is written: in a file of its own with 
 The functions answer calls in the style of this package and in the style of ``ipykernel.connect`` and
 ``jupyter_client.connect``.  All may be called from any thread.  A kernel announces itself with `announce`;
 after that the answers come from memory, and do not depend on the file, the working directory or a fork.
+
+Next: ``protocol.wire``.
 """
 
 from __future__ import annotations
@@ -272,7 +274,7 @@ def connect_qtconsole(
     Returns
     -------
     subprocess.Popen
-        The console's process, in a session of its own; it outlives neither a `kill` nor its window.
+        The console's process, in a session of its own; it ends with its window, or when it is killed.
 
     Raises
     ------

@@ -1,17 +1,21 @@
-"""What the README and the examples say is what happens."""
+"""What the README says is what happens."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import book
 import pytest
-from client import Client
 from frontends_table import FRONTENDS
+
+import minikernel
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -54,45 +58,62 @@ def test_ci_runs_the_readmes_test_command() -> None:
     assert command.strip() in (ROOT / ".ci" / "run").read_text()
 
 
-def test_the_example_inside(client: Any) -> None:
-    run = client.execute((ROOT / "examples" / "connect_api.py").read_text())
-    assert run.status == "ok" and f"tcp://127.0.0.1:{client.info['shell_port']}" in run.text()
+@pytest.mark.parametrize("number", range(len(book.BLOCKS)), ids=[block.__name__ for block in book.BLOCKS])
+def test_the_runs(number: int) -> None:
+    """The dump of frames and the diagrams are what happens here and now."""
+    assert blocks("text")[number] == book.BLOCKS[number](), "python tests/book.py makes them"
 
 
-def test_the_example_outside() -> None:
-    path = ROOT / "examples" / "launch.py"
-    done = subprocess.run([sys.executable, path], capture_output=True, text=True, timeout=50)
-    assert done.returncode == 0, done.stderr
-    assert "stream: {'name': 'stdout', 'text': 'hi\\n'}" in done.stdout
-    assert "'text/plain': '2'" in done.stdout and "ended with 0" in done.stdout
+def test_the_connection_file(tmp_path: Path) -> None:
+    [block] = blocks("json")
+    path = tmp_path / "kernel.json"
+    minikernel.write_connection_file(path)
+    assert set(json.loads(block)) == set(json.loads(path.read_text()))
+    minikernel.write_connection_file(path, **json.loads(block))
+    assert json.loads(path.read_text()) == json.loads(block)
 
 
-def test_the_example_embedded(tmp_path: Path) -> None:
-    path = ROOT / "examples" / "embed.py"
-    environment = {**os.environ, "JUPYTER_RUNTIME_DIR": str(tmp_path)}
-    process = subprocess.Popen([sys.executable, path], stdout=subprocess.PIPE, text=True, env=environment)
-    assert process.stdout is not None
-    name = process.stdout.readline().split()[-1]
-    client = Client(tmp_path / name)
-    try:
-        docstring = path.read_text().split('"""')[1]
-        lines = [line.split("#")[0].strip() for line in docstring.splitlines() if line.startswith("    ")]
-        runs = [client.execute(line) for line in lines[:4]]
-        assert [run.status for run in runs] == ["ok"] * 4, runs[-1].reply
-        client.start(lines[4])  # the application goes on at once, and the end of its kernel may interrupt this cell
-        assert runs[2].text() == "only in the console\n" and "hello you, you are number" in runs[3].result
-        out, _ = process.communicate(timeout=50)
-    finally:
-        client.close()
-        process.kill()
-    assert process.returncode == 0 and "console" not in out and out.endswith(" visitors\n")
-    assert list(tmp_path.glob("*.json")) == []
+@pytest.mark.timeout(150)
+def test_the_exercise(tmp_path: Path) -> None:
+    """Its test fails before the solution, for want of a reply, and passes with it."""
+    shutil.copytree(ROOT / "minikernel", tmp_path / "minikernel", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "tests").mkdir()
+    for name in ("conftest.py", "client.py", "observer.py"):
+        shutil.copy(ROOT / "tests" / name, tmp_path / "tests")
+    [exercise] = blocks("python exercise")
+    (tmp_path / "tests" / "test_uptime.py").write_text(exercise)
+    environment = {name: value for name, value in os.environ.items() if name != "MINIKERNEL_RECORD"}
+
+    def run() -> tuple[int, str]:
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_uptime.py"]
+        environment["PYTHONPATH"] = str(tmp_path)
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=55
+        )  # fmt: skip
+        return done.returncode, done.stdout
+
+    code, text = run()
+    assert code == 1 and "TimeoutError: nothing on control within" in text, text
+    for solution in blocks("python solution"):
+        [path] = re.findall(r"^# at the end of (\S+)\n", solution)
+        with open(tmp_path / path, "a") as file:
+            file.write(solution)
+    code, text = run()
+    assert code == 0, text
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
-def test_examples_are_short_and_say_what_they_show(path: Path) -> None:
-    text = path.read_text()
-    assert text.startswith('"""') and len(text.splitlines()) < 200 and "still missing" in text
+def test_every_block_is_run() -> None:
+    """Those without a language are the transcript, and what an example of a file looks like."""
+    labels = re.findall(r"^```(.+)$", README, re.M)
+    assert set(labels) == {"sh", "python", "text", "json", "python exercise", "python solution"}
+    assert len(blocks("")) == 1 and len(blocks("text")) == len(book.BLOCKS)
+
+
+def test_the_files_that_are_named() -> None:
+    for name in re.findall(r"`((?:examples|tests|minikernel)/[\w/]+\.py)`", README):
+        assert (ROOT / name).exists() or name == "tests/test_uptime.py", name
+    for path in (ROOT / "examples").glob("*.py"):
+        assert f"`{path.name}`" in README or f"`examples/{path.name}`" in README, path.name
 
 
 def test_the_table_of_frontends() -> None:

@@ -1,5 +1,10 @@
 """Questions to the user: one at a time, to the frontend whose request asks, each with its own answer.
 
+`Prompts.ask` sends an input_request on stdin, to the routing ids that the request had on shell: a frontend gives
+both sockets the same identity.  It goes through the outbox like everything else, behind what the cell has printed.
+Then the thread of the cell waits, while the kernel's other threads go on ("Messaging in Jupyter: Messages on the
+stdin ROUTER/DEALER channel").
+
 An answer is taken only when it comes from the one that was asked, and names the pending question or none at
 all: jupyter_client's ``kc.input()`` sends no parent_header.  An interrupted question is forgotten, and its
 late answer is dropped.

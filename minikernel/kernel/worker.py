@@ -1,8 +1,8 @@
 """A thread with an inbox: it answers requests one after another.
 
 The main worker runs user code, with an event loop when there is one (``kernel.loop``); the control worker
-answers while user code runs.  Both have the same inbox: what has arrived is in it, and it is ours, so aborting
-the queue after an error needs no timer and no marker.
+answers while user code runs.  Each has an inbox of its own.  Whatever has arrived for it is there and no longer in
+a socket, so aborting the queue after an error needs no timer and no marker message, but a number (`aborted`).
 
 Next: ``kernel.kernel``.
 """

@@ -102,7 +102,8 @@ class GuestInterpreter(Interpreter):
 
     # -- execute ---------------------------------------------------------------------------------------
 
-    def _run_cell(self, request: Request, source: str) -> None:
+    def run_cell(self, request: Request, source: str) -> None:
+        """Run the code of a cell with the builtins of guests."""
         exits = _EXIT.fullmatch(source)
         if exits is not None and exits[1] not in self.namespace:
             Exit(exits[1])(self._keepkernel)
@@ -113,7 +114,7 @@ class GuestInterpreter(Interpreter):
         self._builtins.before = before.before if isinstance(before, _Builtins) else before
         self.namespace["__builtins__"] = self._builtins
         try:
-            super()._run_cell(request, source)
+            super().run_cell(request, source)
         finally:
             self.namespace["__builtins__"] = self._builtins.before
 

@@ -1,13 +1,12 @@
 """Running the user's code.
 
-The user's namespace is the module ``__main__``, and so is what pickle, multiprocessing, dataclasses and type
-hints find there.  A cell (``compiler`` says what it is for Python) runs while the event loop is paused, or as a
-task of the loop when it awaits something at the top level (``kernel.loop``).  Whatever it raises is the user's, is
-caught here, and becomes one error.
+The user's namespace is the module ``__main__`` (``namespace``).  A cell (``compiler`` says what it is for Python)
+runs while the event loop is paused, or as a task of the loop when it awaits something at the top level
+(``kernel.loop``).  Whatever it raises is the user's, is caught here, and becomes one error.
 
 An `Interpreter` is made when the first request needs one, in whatever thread; making it gives the process's
-streams, hooks and ``input`` to the user's code.  A kernel for another language overrides `execute`,
-`evaluate`, `complete`, `inspect` and `is_complete`.
+streams, hooks and ``input`` to the user's code.  A kernel for another language overrides `run_cell`, `describe`,
+`evaluate`, `complete`, `inspect` and `is_complete` (``examples/wrapper_kernel.py``).
 
 Next: ``compiler``, ``tracebacks``, ``display``, ``streams``, ``capture``.
 """
@@ -105,7 +104,7 @@ class Interpreter:
         if self._evidence.of_predecessor and not request.content["silent"]:
             self._evidence.tell()
         try:
-            self._run_cell(request, request.content["code"])
+            self.run_cell(request, request.content["code"])
         except BaseException as raised:  # the user's, whatever it is
             error = raised
         if os.getpid() != self._pid:
@@ -149,7 +148,8 @@ class Interpreter:
             line = f"{ename} (no traceback: {type(broken).__name__} while describing it)"
             return {"ename": ename, "evalue": "", "traceback": [line]}
 
-    def _run_cell(self, request: Request, typed: str) -> None:
+    def run_cell(self, request: Request, typed: str) -> None:
+        """Run the code of a cell, and show its value; what this raises is the cell's error."""
         source, question = typed, None
         try:
             source = self.transform(typed)
