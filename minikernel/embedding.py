@@ -294,7 +294,7 @@ def _start(
 
         record.start(channels, info, path, record_path)
     kernel.start()
-    kernel.main.run_in_thread("minikernel-main")
+    kernel.main.run_in_thread()
     try:
         if info != in_file:
             connect.save(path, info)

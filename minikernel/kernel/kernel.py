@@ -98,10 +98,12 @@ class Kernel:
         self.shell: dict[str, Handler] = dict(handlers.SHELL)
         self.control: dict[str, Handler] = dict(handlers.CONTROL)
         self.history = History(history)
-        self.main = Worker(self.dispatch, runs_code=True, report=lambda error: self.interpreter.show_error(error))
-        self.control_worker = Worker(self.dispatch)
+        self.main = Worker(
+            self.dispatch, "main", runs_code=True, report=lambda error: self.interpreter.show_error(error)
+        )
+        self.control_worker = Worker(self.dispatch, "control")
         #: Answers debug_requests: they may take as long as user code does, and control must stay live.
-        self.debug_worker = Worker(self.dispatch)
+        self.debug_worker = Worker(self.dispatch, "debug")
         self.subshells = Subshells(self.dispatch)
         #: The sessions of the frontends that have run code.
         self.sessions: set[str] = set()
@@ -178,7 +180,7 @@ class Kernel:
 
     def _on_control(self, function: Callable[[], object]) -> None:
         self.control_worker.put(function)
-        self.channels.outbox.call(lambda: self.control_worker.start("minikernel-control"))
+        self.channels.outbox.call(lambda: self.control_worker.start())
 
     def _interrupt_others(self) -> None:
         """Interrupt what runs beside the main thread.  Signal handlers."""
@@ -228,10 +230,7 @@ class Kernel:
             seen = worker.running
             self.channels.call_later(PATIENCE, lambda: self._answer_beside(request, seen))
         worker.put(request, while_awaiting=msg_type in WHILE_AWAITING)
-        if worker is self.control_worker:
-            worker.start("minikernel-control")
-        elif worker is self.debug_worker:
-            worker.start("minikernel-debug")
+        worker.start()
 
     def _answer_beside(self, request: Request, seen: Request | None) -> None:
         """Give a request that one cell, `seen` a while ago, keeps waiting to another thread.
@@ -244,12 +243,12 @@ class Kernel:
         if running is None or running is not seen:
             self.channels.call_later(PATIENCE, lambda: self._answer_beside(request, running))
             return
-        self._beside = self._beside or Worker(self.dispatch)
+        self._beside = self._beside or Worker(self.dispatch, "beside")
         if not request.take(self._beside):
             return
         request.worker = self._beside
         self._beside.put(lambda: self.dispatch(request))
-        self._beside.start("minikernel-beside")
+        self._beside.start()
 
     def dispatch(self, request: Request) -> None:
         """Answer one request: busy, what its handler does, reply, idle.
@@ -340,9 +339,5 @@ class Kernel:
 
 def error_content(error: BaseException) -> dict[str, Any]:
     """Return the content of the reply to a request that failed outside user code."""
-    return {
-        "status": "error",
-        "ename": type(error).__name__,
-        "evalue": str(error),
-        "traceback": [f"{type(error).__name__}: {error}"],
-    }
+    name, value = type(error).__name__, str(error)
+    return {"status": "error", "ename": name, "evalue": value, "traceback": [f"{name}: {value}"]}

@@ -49,8 +49,10 @@ class Subshells:
         from uuid import uuid4
 
         subshell_id = str(uuid4())
-        worker = self._workers[subshell_id] = Worker(self._dispatch, runs_code=True, mask=self._mask)
-        worker.run_in_thread(f"subshell-{subshell_id[:8]}")
+        worker = self._workers[subshell_id] = Worker(
+            self._dispatch, f"subshell-{subshell_id[:8]}", runs_code=True, mask=self._mask
+        )
+        worker.run_in_thread()
         return subshell_id
 
     def delete(self, subshell_id: str) -> Worker | None:

@@ -30,6 +30,8 @@ class Worker:
     ----------
     dispatch : callable
         Answers one request; it never raises.
+    name : str
+        Its thread's, behind ``minikernel-``.
     runs_code : bool
         Whether the thread runs user code, and so may need an event loop.
     report : callable, optional
@@ -51,12 +53,14 @@ class Worker:
     def __init__(
         self,
         dispatch: Callable[[Request], None],
+        name: str = "",
         *,
         runs_code: bool = False,
         report: Callable[[BaseException], object] | None = None,
         mask: set[Any] | None = None,
     ) -> None:
         self._dispatch = dispatch
+        self._name = f"minikernel-{name}"
         self._report = report or (lambda error: log.traceback("a worker", error))
         self._inbox: SimpleQueue[Request | Callable[[], object]] = SimpleQueue()
         #: What has been taken from the inbox and is not done yet, and how often something was raised meanwhile.
@@ -65,7 +69,7 @@ class Worker:
         self._runs_code = runs_code
         self._mask = pthread_sigmask(SIG_BLOCK, ()) if mask is None else mask
         self._thread: Thread | None = None
-        self.started = False
+        self.started = runs_code
         self._stopped = False
         self.loop: Loop | None = None
         self.running: Request | None = None
@@ -138,7 +142,7 @@ class Worker:
         self._struck = 0
         self._taken.clear()
 
-    def run_in_thread(self, name: str) -> None:
+    def run_in_thread(self) -> None:
         """Do `run` in a thread of its own, and tidy up after it."""
         self.started = True
 
@@ -151,18 +155,15 @@ class Worker:
             if self.loop is not None:
                 self.loop.forget()
 
-        self._thread = Thread(target=work, name=name, daemon=True)
+        self._thread = Thread(target=work, name=self._name, daemon=True)
         self._thread.start()
 
-    def start(self, name: str) -> None:
-        """Have a thread answer from now on, if none does yet; where there can be none, the calling one does once.
-
-        The channels thread: so no two start it.
-        """
-        if self.started:
+    def start(self) -> None:
+        """Have a thread answer from now on, if none does yet; where there can be none, the calling one does once."""
+        if self.started:  # it is the channels thread that asks, and no other
             return
         try:
-            self.run_in_thread(name)
+            self.run_in_thread()
         except RuntimeError:  # user code has used up all threads, and may have to be interrupted now
             self.started = False
             self._turn()

@@ -320,14 +320,16 @@ def _matches(names: Names, word: str) -> list[Match]:
         fitting.sort(key=lambda name: name.startswith("__"))
     elif not word:
         fitting = [name for name in fitting if not name.startswith("_")]
-    types_of: dict[type, str] = {}  # the words for them, as jedi and IPython have them
+    types_of: dict[
+        int, str
+    ] = {}  # the words for types, as jedi and IPython have them; a user's type may not be hashed
     matches = []
     for name in fitting:
         value = names[name]
-        kind = type(value)
+        kind = id(type(value))
         if kind not in types_of:
             types_of[kind] = next(one for one, kinds in _KINDS.items() if is_a(value, kinds))
-        matches.append({"text": name, "type": value if kind is Kind else types_of[kind]})
+        matches.append({"text": name, "type": value if type(value) is Kind else types_of[kind]})
     for match in matches if len(matches) <= _MOST_SIGNATURES else ():
         if type(names[match["text"]]) is types.FunctionType:
             match["signature"] = str(signature(names[match["text"]]))
