@@ -159,7 +159,7 @@ class Worker:
         self._thread.start()
 
     def start(self) -> None:
-        """Have a thread answer from now on, if none does yet; where there can be none, the calling one does once."""
+        """Have a thread answer from now on, if none does yet; where there can be none, the caller does once."""
         if self.started:  # it is the channels thread that asks, and no other
             return
         try:

@@ -35,7 +35,7 @@ from time import monotonic
 from .wire import EMPTY, Frame
 
 #: Seconds that a text waits for more, from its first crumb and from the last text that left.
-CRUMB, UNFINISHED, COMPANY = 0.002, 0.030, 0.010
+CRUMB, UNFINISHED, COMPANY = 0.001, 0.030, 0.010
 #: Characters after which a text message is full: a flood costs no less with larger ones, and a frontend that can
 #: hold so many messages before it must read has less to hold.
 FULL = 1 << 16
