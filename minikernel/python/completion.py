@@ -31,6 +31,8 @@ from .lookup import MISSING, ROUTINES, ask, attribute, attributes, evaluate, imp
 _JEDI_SECONDS = 1.0
 _MOST_KEYS = 2000
 _MOST_SIGNATURES = 50
+#: Matches up to which each is given with its type.
+_MOST_TYPES = 2_000
 
 _SYMBOL = re.compile(r"\\([A-Za-z]+)$")
 _NAMED = """
@@ -80,19 +82,22 @@ def complete(code: str, cursor_pos: int, namespace: Names) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``matches``, ``cursor_start``, ``cursor_end`` and ``metadata``, which has the type of each match.
+        ``matches``, ``cursor_start``, ``cursor_end`` and ``metadata``, which has the type of each match unless they
+        are more than anybody reads.
     """
     with_jedi = os.environ.get("MINIKERNEL_JEDI") == "1"
     answers = _answers(Cursor(code[:cursor_pos]), namespace, with_jedi)
     start, found = lookup.latest(answers, (cursor_pos, []), _JEDI_SECONDS if with_jedi else 0)
-    matches = list(found)
-    for match in matches:
-        match["start"], match["end"] = start, cursor_pos
+    matches, metadata = list(found), {}
+    if len(matches) <= _MOST_TYPES:
+        metadata["_jupyter_types_experimental"] = [
+            {"start": start, "end": cursor_pos, **match} for match in matches
+        ]
     return {
         "matches": [match["text"] for match in matches],
         "cursor_start": start,
         "cursor_end": cursor_pos,
-        "metadata": {"_jupyter_types_experimental": matches},
+        "metadata": metadata,
     }
 
 
