@@ -212,8 +212,8 @@ def complete(client: Client, code: str, cursor: int | None = None) -> list[str]:
     reply = run.reply
     assert run.outputs == [] and reply["status"] == "ok"
     assert reply["cursor_end"] == (len(code) if cursor is None else cursor)
-    types = reply["metadata"]["_jupyter_types_experimental"]
-    assert [each["text"] for each in types] == reply["matches"]
+    types = reply["metadata"].get("_jupyter_types_experimental", [])
+    assert [each["text"] for each in types] == (reply["matches"] if len(reply["matches"]) <= 2000 else [])
     assert {(each["start"], each["end"]) for each in types} <= {(reply["cursor_start"], reply["cursor_end"])}
     return [code[: reply["cursor_start"]] + match for match in reply["matches"]]
 
