@@ -63,6 +63,9 @@ _FIELDS = {
     "--record": "record",
     "--HistoryManager.hist_file": "history",  # nbclient, to kernels named python3
 }
+#: Seconds that a thread may compute while others wait for the interpreter lock.  An answer beside a cell passes
+#: through three threads, and by default (5 ms) a computing cell would have as many turns in between.
+TURN = 0.001
 
 
 def main(argv: list[str] | None = None, language: Language | None = None) -> None:
@@ -149,6 +152,7 @@ def run(fields: dict[str, str], ignored: list[str], language: Language | None = 
         from .python.language import PYTHON
 
         language = PYTHON
+    sys.setswitchinterval(TURN)
     kernel = Kernel(channels, info, language, history)
     if in_file is None:
         kernel.clean_up.append(lambda: connect.remove(path))
