@@ -11,18 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from client import KernelProcess, alive
+from client import KernelProcess, alive, until
 
 import minikernel
-
-
-def until(condition: Callable[[], bool], timeout: float = 15) -> bool:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 @pytest.mark.parametrize("channel", ["control", "shell"])

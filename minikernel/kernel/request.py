@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any
 
 from ..protocol.wire import Message
@@ -130,6 +130,10 @@ class Request:
     def make_current(self) -> None:
         """Make this the request of this context, and the latest of all."""
         self.make_latest()
+        self.take_over()
+
+    def take_over(self) -> None:
+        """Make this the request of this context."""
         _current.set(self)
 
     def make_latest(self) -> None:
@@ -155,13 +159,18 @@ def current_request() -> Request | None:
     return _latest if request is None or (request.idle and outlived == "current") else request
 
 
+def request_in(context: Context) -> Request | None:
+    """Return the request that what runs in `context` works for; None stands for the latest."""
+    return context.get(_current)
+
+
 def inherit(thread: threading.Thread) -> None:
     """Let `thread`, before it starts, work for the request of the calling code."""
     thread._minikernel_request = current_request()  # type: ignore[attr-defined]
 
 
 def as_request(request: Request | None, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    """Call `function` as part of `request`: what a job does that another thread was given."""
+    """Call `function` as part of `request`."""
     if request is None:
         return function(*args, **kwargs)
     token = _current.set(request)
