@@ -51,6 +51,8 @@ class Evidence:
         except OSError:
             return  # a directory that we may only read, a full disk: no evidence is no reason not to run
         faulthandler.enable(self._fd)
+        if hasattr(os, "register_at_fork"):  # a child dies below the cell that has forked it
+            os.register_at_fork(after_in_child=lambda: faulthandler.enable(2))
         kernel.clean_up.append(self.remove)
         self._exit = os._exit
         os._exit = self._exit_and_say
