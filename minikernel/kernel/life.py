@@ -1,11 +1,13 @@
 """When the process ends, and how.
 
-It ends on a shutdown_request, on SIGTERM, and when its launcher has died: then nobody is left to end it, and it
-may be started through a shell or a wrapper, so the launcher is watched by its pid and not by who the parent is.
-Which pid that is, $JPY_PARENT_PID says; a kernel that was started without it is on its own.  A value that is left
-over, from a launcher that has gone or has another's number by now, is no launcher.  From a PID namespace the
-launcher is seen as long as /proc is that of the namespace outside (``unshare --pid --fork``); what mounts another
-/proc, or makes a container, has to end the kernel itself (``unshare --kill-child``, ``bwrap --die-with-parent``).
+It ends on a shutdown_request, on SIGTERM, when its terminal is closed, and when its launcher has died: then nobody
+is left to end it, and it may be started through a shell or a wrapper, so the launcher is watched by its pid and not
+by who the parent is.  Which pid that is, $JPY_PARENT_PID says; a kernel that was started without it is on its own.
+A value that is left over, from a launcher that has gone or whose number another process has by now, says nothing.
+
+In a PID namespace the launcher outside is seen as long as /proc is that of the outside, too (``unshare --pid
+--fork``).  Whoever gives the kernel a /proc of its own, as containers do, has to end it, too (``unshare
+--kill-child``, ``bwrap --die-with-parent``).
 
 Ending is always the same: interrupt what runs, run the atexit handlers while their output can still be seen,
 give threads that are not daemons a moment, end the children that are not detached, send what is queued, exit
@@ -96,7 +98,7 @@ class Life:
 
 
 def _stat(pid: str) -> list[str]:
-    """Return what /proc says of a process after its name, from its state on (proc(5)); nothing when it is not there."""
+    """Return the fields of a process's stat from its state on (proc(5)); none when it can't be seen."""
     try:
         with open(f"/proc/{pid}/stat", errors="replace") as file:
             return file.read().rpartition(")")[2].split()
@@ -105,7 +107,7 @@ def _stat(pid: str) -> list[str]:
 
 
 def _started(pid: str) -> int:
-    """Return when a process was started, in ticks since the system was; 0 for one that has ended or can't be seen."""
+    """Return when a process that lives was started, in ticks of the system's clock, else 0."""
     fields = _stat(pid)
     return int(fields[19]) if fields and fields[0] not in "ZX" else 0
 
