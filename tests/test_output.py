@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from client import Client
+from client import Client, KernelProcess
 
 
 def test_program_order_of_all_outputs(shared: Client) -> None:
@@ -420,3 +421,32 @@ def test_whose_it_is(tools: Client, name: str, where: str) -> None:
         tools.wait_for("iopub", lambda m: m["msg_type"] == "stream" and "here" in m["content"]["text"])
     ]
     assert [m["parent_header"]["msg_id"] for m in shown] == [ids[1 if where == "current" else cell - 1]]
+
+
+def test_a_switch_leaves_the_descriptors_alone(start: Callable[..., KernelProcess]) -> None:
+    """Then C code, children and forks write where the launcher's stdout goes, and Python to the frontend as ever."""
+    kernel = start(env={"MINIKERNEL_CAPTURE": "off"})
+    client = kernel.client()
+    run = client.execute(
+        "import ctypes, os, sys\nos.system('echo from a child; echo and its stderr >&2'); os.write(1, b'by number\\n')\n"
+        "ctypes.CDLL(None).puts(b'from C')\nif not (pid := os.fork()):\n    print('from a fork'); os._exit(0)\n"
+        "os.waitpid(pid, 0)\nprint('from Python'); sys.stdout.flush(); print('too', file=sys.stderr)"
+    )
+    assert run.text() == "from Python\n" and run.text("stderr").endswith("too\n")
+    for text in ("from a child", "and its stderr", "by number", "from C", "from a fork"):
+        assert text in kernel.stderr()
+    assert "from Python" not in kernel.stderr()
+
+
+def test_a_child_that_outlives_cells_prints_to_the_last_of_them(client: Client) -> None:
+    """Descriptor 1 is the process's: who holds it does not say for which cell."""
+    client.execute("import subprocess\nchild = subprocess.Popen(['cat'], stdin=subprocess.PIPE)")
+    for n in range(3):
+        run = client.execute(f"child.stdin.write(b'{n}' * 100_000 + b'\\n'); child.stdin.flush(); 1")
+        text = run.text()
+        while not text.endswith("\n"):
+            message = client.wait_for("iopub", lambda m: m["msg_type"] == "stream")
+            assert message["parent_header"]["msg_id"] == run.message["parent_header"]["msg_id"]
+            text += message["content"]["text"]
+        assert text == str(n) * 100_000 + "\n"
+    client.execute("child.stdin.close(); child.wait()")

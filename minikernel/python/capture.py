@@ -6,6 +6,8 @@ gets a place that never blocks: a file without a name, in memory where the syste
 offset: before it sends anything of its own, at the end of each cell, and now and then in between.  Whatever a
 finished system call has written is there, so nothing of a cell can come after its idle, and there is no marker to
 wait for.  What has been read is given back to the system by punching holes.
+
+With ``MINIKERNEL_CAPTURE=off`` in the environment descriptors 1 and 2 stay what the launcher has made them.
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ class Capture:
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
         self._lock = RLock()
-        self._files = (_File("stdout", 1), _File("stderr", 2))
+        captures = os.environ.get("MINIKERNEL_CAPTURE") != "off"
+        self._files = (_File("stdout", 1), _File("stderr", 2)) if captures else ()
         self._modules = 0
         self._fflush: Callable[[None], int] | None = None
 
