@@ -114,10 +114,10 @@ class Loop:
                 except BaseException:
                     if loop.is_closed():
                         raise
-                    # else the task's own, raised below; or user code has called loop.stop()
+                    # else of a cancellation, raised below; or user code has called loop.stop()
             try:
                 if raised:
-                    raise raised.pop()  # what a second result() raises would have lost its traceback
+                    raise raised.pop()
                 result: T = task.result()
                 return result
             except asyncio.CancelledError as cancelled:
@@ -132,13 +132,18 @@ class Loop:
                         variable.set(value)
 
     @staticmethod
-    async def main(awaitable: Awaitable[T], contexts: list[contextvars.Context], raised: list[BaseException]) -> T:
-        """The task of a cell: the frame below its frames; it leaves its context and what it raises in the lists."""
+    async def main(
+        awaitable: Awaitable[T], contexts: list[contextvars.Context], raised: list[BaseException]
+    ) -> T | None:
+        """The task of a cell: the frame below its frames; it leaves its context and what it raises in the lists.
+
+        A task that kept an exception would be kept by it, and give its traceback out only once.
+        """
         try:
             return await awaitable
         except BaseException as error:
             raised.append(error)
-            raise
+            return None
         finally:
             contexts.append(contextvars.copy_context())
 
