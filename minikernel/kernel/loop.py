@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable
 from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .request import as_request, request_in
+from .request import _current, as_request
 
 if TYPE_CHECKING:
     import asyncio
@@ -195,7 +195,7 @@ def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
     made = context.get("task") or context.get("future") or context.get("handle")
     contexts = [held for held in gc.get_referents(made) if isinstance(held, contextvars.Context)]
-    as_request(request_in(contexts[0]) if contexts else None, loop.default_exception_handler, context)
+    as_request(contexts[0].get(_current) if contexts else None, loop.default_exception_handler, context)
 
 
 def _in_child() -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from contextvars import Context, ContextVar
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from ..protocol.wire import Message
@@ -130,10 +130,6 @@ class Request:
     def make_current(self) -> None:
         """Make this the request of this context, and the latest of all."""
         self.make_latest()
-        self.take_over()
-
-    def take_over(self) -> None:
-        """Make this the request of this context."""
         _current.set(self)
 
     def make_latest(self) -> None:
@@ -157,11 +153,6 @@ def current_request() -> Request | None:
             return _latest
         _current.set(request)
     return _latest if request is None or (request.idle and outlived == "current") else request
-
-
-def request_in(context: Context) -> Request | None:
-    """Return the request that what runs in `context` works for; None stands for the latest."""
-    return context.get(_current)
 
 
 def inherit(thread: threading.Thread) -> None:

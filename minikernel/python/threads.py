@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from ..kernel import interrupt
-from ..kernel.request import Request, current_request, inherit
+from ..kernel.request import Request, _current, current_request, inherit
 from . import imports
 
 
@@ -33,7 +33,7 @@ def install() -> None:
     def bootstrap_with_request(self: threading.Thread) -> None:
         request = getattr(self, "_minikernel_request", None)
         if request is not None:  # into its context, for callbacks that it hands to an event loop
-            request.take_over()
+            _current.set(request)
         bootstrap(self)
 
     threading.Thread._bootstrap_inner = bootstrap_with_request  # type: ignore[attr-defined]
@@ -69,5 +69,5 @@ def _hand_on(kind: type, name: str) -> None:
 def _run(request: Request | None, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """Do a job in a pool's thread, which is the request's until its next one: it calls the callbacks, too."""
     if request is not None:
-        request.take_over()
+        _current.set(request)
     return function(*args, **kwargs)
