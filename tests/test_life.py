@@ -56,6 +56,31 @@ def test_nothing_holds_a_shutdown_up(kernel: KernelProcess, code: str, tmp_path:
     assert mark.exists()
 
 
+@pytest.mark.parametrize("how", ["shutdown", "SIGTERM"])
+def test_all_that_could_hold_it_up_at_once(kernel: KernelProcess, tmp_path: Path, how: str) -> None:
+    client = kernel.client()
+    mark = tmp_path / "mark"
+    client.execute(
+        "import atexit, subprocess, threading, time\natexit.register(time.sleep, 60)\n"
+        f"atexit.register(open({str(mark)!r}, 'w').close)\n"
+        "threading.Thread(target=time.sleep, args=(60,)).start()\n"
+        "child = subprocess.Popen(['sh', '-c', 'trap \"\" INT TERM; while :; do sleep 1; done'])"
+    )
+    child = int(client.execute("child.pid").result or 0)
+    msg_id = client.start(
+        "print('go', flush=True)\nwhile True:\n    try: time.sleep(60)\n    except BaseException: pass"
+    )
+    client.output(msg_id, "go")
+    began = time.monotonic()
+    if how == "shutdown":
+        client.request("shutdown_request", {"restart": False}, "control")
+    else:
+        os.kill(kernel.pid, signal.SIGTERM)
+    assert kernel.wait() == 0
+    assert time.monotonic() - began < 5  # 2.5 on a quiet machine
+    assert mark.exists() and until(lambda: not alive(child))
+
+
 def test_sigterm_is_clean(kernel: KernelProcess) -> None:
     client = kernel.client()
     client.execute("import atexit; atexit.register(print, 'atexit ran')")

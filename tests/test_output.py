@@ -438,6 +438,19 @@ def test_a_switch_leaves_the_descriptors_alone(start: Callable[..., KernelProces
     assert "from Python" not in kernel.stderr()
 
 
+def test_what_stands_among_the_modules_is_not_asked(client: Client) -> None:
+    """Any object may, and a lazy module would be imported by the first look."""
+    run = client.execute(
+        "import importlib.util, sys, time\nclass Blocks:\n    def __getattr__(self, name): time.sleep(60)\n"
+        "    __class__ = property(lambda self: time.sleep(60))\n"
+        "sys.modules['blocks'] = Blocks()\nspec = importlib.util.find_spec('this')\n"
+        "spec.loader = importlib.util.LazyLoader(spec.loader); lazy = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(lazy); sys.modules['this'] = lazy\nprint('done')"
+    )
+    assert run.text() == "done\n"
+    assert client.execute("import ctypes; ctypes.CDLL(None).puts(b'from C')").text() == "from C\n"
+
+
 def test_a_child_that_outlives_cells_prints_to_the_last_of_them(client: Client) -> None:
     """Descriptor 1 is the process's: who holds it does not say for which cell."""
     client.execute("import subprocess\nchild = subprocess.Popen(['cat'], stdin=subprocess.PIPE)")

@@ -22,6 +22,7 @@ import importlib
 import os
 import signal
 import threading
+from contextlib import suppress
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ class Life:
 
     def _see_to_it(self) -> None:
         """End the process from the control thread when the main thread doesn't."""
-        timer = threading.Timer(AT_LAST, self._exit)
+        timer = threading.Timer(AT_LAST, self._end_at_last)
         timer.daemon = True
         timer.start()
         if not self._kernel.main.ended.wait(LET_GO):
@@ -66,6 +67,13 @@ class Life:
         kernel = self._kernel
         kernel.before_output()
         kernel.channels.close()
+        self._exit()
+
+    def _end_at_last(self) -> None:
+        """Something has hung, and so the children's turn may not have come."""
+        for pid in _children():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self._exit()
 
     def _exit(self) -> None:

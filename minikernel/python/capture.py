@@ -18,6 +18,7 @@ import sys
 from codecs import IncrementalDecoder, getincrementaldecoder
 from collections.abc import Callable
 from threading import RLock
+from types import ModuleType
 
 from ..kernel.request import latest_request
 from ..protocol.outbox import Outbox
@@ -124,16 +125,17 @@ class Capture:
 
 
 def _is_foreign(module: object) -> bool:
-    """Tell whether a module is compiled and not the standard library's; ctypes can call anything."""
-    if getattr(module, "__name__", "") == "ctypes":
-        return True
-    path = getattr(module, "__file__", None) or ""
-    return (
-        isinstance(path, str)
-        and path.endswith((".so", ".dylib"))
-        and "lib-dynload" not in path
-        and not (getattr(module, "__name__", "").startswith("zmq."))
-    )
+    """Tell whether a module is compiled and not the standard library's; ctypes can call anything.
+
+    A module may be any object, and its attributes the user's code: only what is a module is looked into.
+    """
+    if not issubclass(type(module), ModuleType):
+        return False
+    names = object.__getattribute__(module, "__dict__")
+    name, path = str(names.get("__name__")), names.get("__file__")
+    if not isinstance(path, str) or name == "ctypes":
+        return name == "ctypes"
+    return path.endswith((".so", ".dylib")) and "lib-dynload" not in path and not name.startswith("zmq.")
 
 
 def _punch(fd: int, start: int, end: int) -> int:
