@@ -127,3 +127,54 @@ def test_a_child_outlives_its_cell_and_not_the_kernel(kernel: KernelProcess) -> 
     assert client.execute("1").result == "1" and alive(pid)
     client.request("shutdown_request", {"restart": False}, "control")
     assert kernel.wait() == 0 and not alive(pid)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("how", [
+    "subprocess.run([sys.executable, '-c', code], close_fds=False)",
+    "os.waitpid(os.posix_spawn(sys.executable, [sys.executable, '-c', code], os.environ), 0)",
+    "os.system(f'{sys.executable} -c {shlex.quote(code)}')",
+])  # fmt: skip
+def test_a_program_inherits_no_descriptor(kernel: KernelProcess, how: str) -> None:
+    """Neither ports nor the evidence, the history or the record of the kernel."""
+    client = kernel.client()
+    client.execute("import os, shlex, subprocess, sys; 1 / 0")
+    client.execute(
+        "code = 'import os; print([fd for fd in range(3, 100) if os.path.exists(f\"/proc/self/fd/{fd}\")])'"
+    )
+    assert client.execute(f"{how};").text() == "[]\n"
+
+
+def test_a_fork_in_a_subshell(kernel: KernelProcess) -> None:
+    client = kernel.client()
+    subshell = client.request("create_subshell_request", {}, "control").reply["subshell_id"]
+    for code in ("", "import asyncio; await asyncio.sleep(0.01)\n"):
+        code += "import os\npid = os.fork()\nif pid == 0: print('here')\nelse: os.waitpid(pid, 0)"
+        message = client.session.msg("execute_request", {"code": code})
+        message["header"]["subshell_id"] = subshell
+        client.session.send(client.sockets["shell"], message)
+        run = client.finish(message["header"]["msg_id"])
+        assert run.status == "ok" and (run.text() + run.text("stderr")).count("here") == 1
+    goes_on(kernel, client)
+
+
+def test_many_forks(kernel: KernelProcess) -> None:
+    """While other threads print, and more than one thread forks."""
+    client = kernel.client()
+    run = client.execute(
+        "import os, threading, warnings; warnings.simplefilter('ignore')\n"
+        "def fork():\n"
+        "    for n in range(25):\n"
+        "        pid = os.fork()\n"
+        "        if pid == 0:\n            print('child', flush=True); os._exit(0)\n"
+        "        os.waitpid(pid, 0)\n"
+        "def work():\n    while going: print('thread')\n"
+        "going = True; printing = threading.Thread(target=work); printing.start()\n"
+        "forking = [threading.Thread(target=fork) for _ in range(3)]\n"
+        "for t in forking: t.start()\n"
+        "fork()\nfor t in forking: t.join()\ngoing = False; printing.join()",
+        timeout=60,
+    )
+    assert run.status == "ok", run.reply
+    assert run.text().count("child") == 100 and run.types.count("status") == 2
+    goes_on(kernel, client)
