@@ -126,7 +126,9 @@ def run(fields: dict[str, str], ignored: list[str], language: Language | None = 
     try:
         path, info, in_file = connect.choose(given, fields)
         registration = {name: info.pop(name) for name in tuple(info) if name.startswith("registration_")}
+        mask = os.umask(0o077)  # for sockets that are files
         channels = Channels(info, Session(info["key"].encode(), info["signature_scheme"]))
+        os.umask(mask)
     except (OSError, ValueError) as error:
         _give_up(getattr(error, "strerror", None) or str(error))
     if info != in_file:  # never rewrite what is right: its launcher may be reading it
@@ -141,7 +143,7 @@ def run(fields: dict[str, str], ignored: list[str], language: Language | None = 
         try:
             handshake.register(registration, info, channels.session)
         except OSError as error:
-            connect.remove(path)
+            connect.remove(path, info)
             _give_up(f"cannot register with the launcher: {error.strerror}")
     # -- the rest
     from .kernel import interrupt
@@ -155,11 +157,17 @@ def run(fields: dict[str, str], ignored: list[str], language: Language | None = 
     sys.setswitchinterval(TURN)
     kernel = Kernel(channels, info, language, history)
     if in_file is None:
-        kernel.clean_up.append(lambda: connect.remove(path))
+        kernel.clean_up.append(lambda: connect.remove(path, info))
     life = Life(kernel)
     interrupt.install(kernel.main, channels, kernel.quit)
     if not info["key"]:
         log.write("the connection file has no key: messages are not signed, and anybody may run code here")
+    if connect.is_open_to_others(info):
+        log.write(
+            f"bound to {info['ip']} without curve keys: whoever is on the network's way reads all that is said"
+        )
+    if in_file is not None and connect.is_others(path):
+        log.write(f"other users can write the connection file {path}, and so run code here")
     if ignored:
         log.write(f"ignored: {' '.join(ignored)}")
     if record_path:

@@ -45,6 +45,8 @@ _DEFAULTS: dict[str, Any] = {
 }
 #: Bytes that the path of a unix socket may have (sys/un.h).
 _UNIX_PATH = 103 if sys.platform == "darwin" else 107
+#: How the names of directories begin that hold nothing but sockets.
+_PRIVATE = "minikernel-"
 
 #: The connection file and fields of the kernel that this process is, if it is one.
 _running: tuple[str, dict[str, Any]] | None = None
@@ -428,9 +430,7 @@ def save(path: str, info: dict[str, Any]) -> None:
         The file system doesn't keep the mode, and $JUPYTER_ALLOW_INSECURE_WRITES does not allow that.
     """
     directory, name = os.path.split(os.path.abspath(path))
-    runtime = _under_runtime_dir(directory)
-    if runtime:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+    runtime = _make_runtime_dir(directory)
     beside = os.path.join(directory, f".{name}.{os.urandom(8).hex()}.tmp")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
     fd = os.open(beside, flags, 0o600)
@@ -452,16 +452,37 @@ def save(path: str, info: dict[str, Any]) -> None:
             os.chmod(directory, os.stat(directory).st_mode | 0o1000)
 
 
-def remove(path: str) -> None:
-    """Take a connection file away."""
+def remove(path: str, info: dict[str, Any]) -> None:
+    """Take a connection file away, and the directory that `choose_ports` has made for its sockets."""
     with suppress(OSError):  # somebody else has done it
         os.unlink(path)
+    directory = os.path.dirname(info["ip"])
+    if os.path.basename(directory).startswith(_PRIVATE):
+        with suppress(OSError):  # there is something in it
+            os.rmdir(directory)
+
+
+def is_open_to_others(info: dict[str, Any]) -> bool:
+    """Tell whether other machines can reach the kernel, and what is on the way read what it says."""
+    ip = info["ip"]
+    here = info["transport"] == "ipc" or ip in ("localhost", "::1") or ip.startswith("127.")
+    return not here and not info.get("curve_secretkey")
+
+
+def is_others(path: str) -> bool:
+    """Tell whether another user than this one and root may have written a file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False  # gone since it was read
+    return os.name != "nt" and (status.st_uid not in (0, os.geteuid()) or bool(status.st_mode & 0o002))
 
 
 def choose_ports(info: dict[str, Any], path: str) -> None:
     """Replace each port of `info` that is 0 by a free one; with ipc, put the sockets beside the file `path`.
 
-    A tcp port may be taken by another before it is bound; a kernel therefore binds first and writes after.
+    Where that is too long for a socket they are put into a private directory of their own.  A tcp port may be
+    taken by another before it is bound; a kernel therefore binds first and writes after.
 
     Raises
     ------
@@ -474,6 +495,12 @@ def choose_ports(info: dict[str, Any], path: str) -> None:
     if info["transport"] == "ipc":
         if info["ip"] == _DEFAULTS["ip"]:
             info["ip"] = os.path.splitext(os.path.abspath(path))[0] + "-ipc"
+            if len(os.fsencode(info["ip"])) > _UNIX_PATH - len("-65535"):
+                from tempfile import mkdtemp
+
+                info["ip"] = os.path.join(mkdtemp(prefix=_PRIVATE), "ipc")
+            else:
+                _make_runtime_dir(os.path.dirname(info["ip"]))
         taken = {info[port] for port in PORTS}
         number = 0
         for port in missing:
@@ -559,10 +586,13 @@ def runtime_dir() -> str:
     return os.path.abspath(jupyter_runtime_dir())
 
 
-def _under_runtime_dir(directory: str) -> bool:
-    """Tell whether `directory` is the Jupyter runtime directory or below it."""
+def _make_runtime_dir(directory: str) -> bool:
+    """Make `directory` if it is the Jupyter runtime directory or below it; tell whether it is."""
     runtime = runtime_dir()
-    return os.path.commonpath([runtime, directory]) == runtime
+    if os.path.commonpath([runtime, directory]) != runtime:
+        return False
+    os.makedirs(directory, mode=0o700, exist_ok=True)
+    return True
 
 
 def _find(text: str, directories: Sequence[str | os.PathLike[str]] | None) -> str:

@@ -287,7 +287,7 @@ def _start(
     channels = Channels(info, Session(info["key"].encode(), info["signature_scheme"]))
     kernel = Guest(channels, info, path, names, keepkernel)
     if in_file is None:
-        kernel.clean_up.append(lambda: connect.remove(path))
+        kernel.clean_up.append(lambda: connect.remove(path, info))
     result = EmbeddedKernel(kernel)
     if record_path := os.environ.get("MINIKERNEL_RECORD"):
         from .protocol import record

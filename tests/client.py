@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +277,16 @@ def alive(pid: int) -> bool:
         return sys.platform != "linux"
     with open(f"/proc/{pid}/stat") as file:
         return file.read().rpartition(")")[2].split()[0] != "Z"
+
+
+def until(condition: Callable[[], bool], timeout: float = TIMEOUT) -> bool:
+    """Wait until a condition holds; tell whether it does."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def endpoint(info: dict[str, Any], channel: str) -> str:

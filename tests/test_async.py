@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from client import Client
+from client import Client, KernelProcess
 
 
 def test_await_at_the_top_level(shared: Client) -> None:
@@ -99,3 +99,17 @@ def test_tornado_finds_the_same_loop(client: Client) -> None:
         "import asyncio\nfrom tornado.ioloop import IOLoop\nIOLoop.current().asyncio_loop is asyncio.get_event_loop()"
     )
     assert run.result == "True"
+
+
+def test_what_an_awaiting_cell_raises_has_its_traceback(kernel: KernelProcess) -> None:
+    client = kernel.client()
+    code = "import asyncio\nasync def f(x):\n    await asyncio.sleep(0)\n    {}\nawait f(1)"
+    for what in ("1 / 0", "raise asyncio.CancelledError", "raise SystemExit"):
+        text = "\n".join(client.execute(code.format(what)).reply["traceback"])
+        assert "line 5" in text and "line 4, in f" in text and what in text, text
+        assert "minikernel" not in text
+    msg_id = client.start("print('go')\nawait asyncio.sleep(60)")
+    client.output(msg_id, "go")
+    kernel.interrupt()
+    run = client.finish(msg_id)
+    assert run.ename == "KeyboardInterrupt" and "line 2" in "\n".join(run.reply["traceback"])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from client import Client, KernelProcess
+from client import Client, KernelProcess, until
 
 Start = Callable[..., KernelProcess]
 
@@ -29,7 +29,21 @@ def again(start: Start, kernel: KernelProcess) -> Client:
             ["in cell 2", "Aborted", "Cell In[2], line 3, in f", "line 4"],
         ),
         ("import os; os._exit(3)", ["in cell 2", "os._exit(3)"]),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", ["in cell 2", "killed (SIGKILL)"]),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", ["in cell 2", "killed without a trace"]),
+        ("import signal; signal.raise_signal(signal.SIGALRM)", ["in cell 2", "killed without a trace"]),
+        (
+            "import ctypes, faulthandler; faulthandler.enable()\nctypes.string_at(0)",
+            ["in cell 2", "Segmentation fault", "Cell In[2], line 2"],
+        ),
+        (
+            "import ctypes, threading\nt = threading.Thread(target=ctypes.string_at, args=(0,)); t.start(); t.join()",
+            ["in cell 2", "Segmentation fault", "string_at"],
+        ),
+        ("import faulthandler\nfaulthandler._stack_overflow()", ["in cell 2", "Segm", "Cell In[2], line 2"]),
+        (
+            "import os\nif not (pid := os.fork()): os.abort()\nos.waitpid(pid, 0); os.kill(os.getpid(), 9)",
+            ["in cell 2", "killed without a trace"],
+        ),
     ],
 )
 def test_the_cause(start: Start, code: str, told: list[str]) -> None:
@@ -52,13 +66,55 @@ def test_killed_while_idle(start: Start) -> None:
     assert "while no cell ran" in again(start, kernel).execute("pass").text("stderr")
 
 
-def test_nothing_after_a_clean_end(start: Start, tmp_path: Path) -> None:
+@pytest.fixture
+def little_memory() -> Iterator[Path]:
+    """A control group whose processes may have no more than 100 MiB."""
+    name = f"minikernel-test-{os.getpid()}"
+    for parent, limit in (
+        (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"), (Path("/sys/fs/cgroup"), "memory.max")
+    ):  # fmt: skip
+        group = parent / name
+        try:
+            group.mkdir()
+            (group / limit).write_text(str(100 << 20))
+        except OSError:
+            if group.exists():
+                group.rmdir()
+            continue
+        break
+    else:
+        pytest.skip("may make no control group")
+    yield group
+    assert until(lambda: not (group / "cgroup.procs").read_text())
+    group.rmdir()
+
+
+def test_memory_runs_out(start: Start, little_memory: Path) -> None:
+    kernel = start()
+    client = kernel.client()
+    (little_memory / "cgroup.procs").write_text(str(kernel.pid))
+    client.execute("first = 1")
+    client.start("second = b'x' * (300 << 20)")
+    kernel.wait()
+    successor = start(connection_file=kernel.connection_file)
+    client = successor.client()
+    (little_memory / "cgroup.procs").write_text(str(successor.pid))
+    text = client.execute("pass").text("stderr")
+    assert "in cell 2" in text and "memory ran out" in text
+    successor.close()
+
+
+@pytest.mark.parametrize("how", ["shutdown", "SIGTERM"])
+def test_nothing_after_a_clean_end(start: Start, tmp_path: Path, how: str) -> None:
     kernel = start()
     client = kernel.client()
     client.execute("pass")
     (file,) = tmp_path.glob("*.crash")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    client.send("shutdown_request", {"restart": True}, "control")
+    if how == "shutdown":
+        client.send("shutdown_request", {"restart": True}, "control")
+    else:
+        os.kill(kernel.pid, signal.SIGTERM)
     successor = again(start, kernel)
     assert successor.execute("pass").text("stderr") == ""
     successor.execute("import os\nif not (pid := os.fork()): os._exit(5)\nos.waitpid(pid, 0)")

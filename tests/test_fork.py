@@ -171,3 +171,23 @@ def test_a_module_that_cannot_be_preloaded(manage: Manage, capfd: pytest.Capture
     assert client.execute("6 * 7").result == "42"
     client.close()
     assert "cannot preload no_such_module" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_nobody_else_can_reach_the_zygote(manage: Manage, tmp_path: Path) -> None:
+    """Its socket has no name and listens to nobody; no key is on a command line or in an environment."""
+    manager = manage()
+    client = frontend(manager)
+    client.execute("pass")
+    (zygote,) = Zygote._all.values()
+    inodes = {os.readlink(fd) for fd in Path(f"/proc/{zygote.process.pid}/fd").iterdir()}
+    inodes = {name.removeprefix("socket:[").removesuffix("]") for name in inodes if name.startswith("socket:")}
+    rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+    mine = [row for row in rows if row[6] in inodes]
+    listens = "00010000"  # SO_ACCEPTCON
+    assert len(mine) == len(inodes) == 1 and len(mine[0]) == 7 and mine[0][3] != listens
+    key = manager.session.key.decode()
+    for pid in (zygote.process.pid, manager.provisioner.pid):
+        for name in ("cmdline", "environ"):
+            assert key not in Path(f"/proc/{pid}/{name}").read_text()
+    client.close()

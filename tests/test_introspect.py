@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Callable, Iterator
 
@@ -461,6 +462,51 @@ def test_help_does_not_wait_for_the_user_s_code(client: Client) -> None:
     assert client.execute(f"len({threads})").result == "3"
     client.execute(f"going.set()\nfor thread in {threads}: thread.join()")
     assert complete(client, "slow.") == ["slow.listed"] and complete(client, "slow_keys['") == ["slow_keys['key"]
+
+
+ENDLESS = """
+import os, sys
+def spin(*_):
+    while 'stop' not in globals(): pass
+class Spins:
+    __dir__ = __getattr__ = __getattribute__ = __repr__ = _ipython_key_completions_ = spin
+    prop = property(spin)
+class Recurses:
+    def __dir__(self): return dir(self)
+    def __getattr__(self, name): return getattr(self, name + "_")
+class Odd(str): startswith = __lt__ = spin
+class Keys(dict): keys = __iter__ = spin
+spins, recurses, keys = Spins(), Recurses(), Keys({Odd("one"): 1})
+"""
+
+
+def test_help_never_keeps_a_cell_waiting(client: Client) -> None:
+    """Code that spins instead of sleeping; and files that jedi takes longer for than it is given."""
+    client.execute(ENDLESS)
+    codes = [
+        "spins.",
+        "spins.prop.x",
+        "spins['",
+        "recurses.",
+        "recurses.some.x",
+        "keys['",
+        "(" * 10_000,
+        "a+" * 100_000,
+    ]
+    if importlib.util.find_spec("jedi"):
+        client.execute("os.environ['MINIKERNEL_JEDI'] = '1'; sys.path.insert(0, '')")
+        client.execute(
+            "with open('huge.py', 'w') as file:\n"
+            "    for n in range(20_000): print(f'def f{n}(a, b): return f{n + 1}(a, b) + b', file=file)"
+        )
+        codes += ["import huge\nhuge.f1(1, 2).", "x = " + "(" * 500 + "1" + ")" * 500 + "\nx.none."]
+    for code in codes:
+        for request, more in (("complete_request", {}), ("inspect_request", {"detail_level": 1})):
+            asked = client.send(request, {"code": code, "cursor_pos": len(code), **more})
+            cell = client.start("6 * 7")
+            assert client.finish(asked).status == "ok"
+            assert client.finish(cell).result == "42"
+    client.execute("stop = True")
 
 
 def test_help_while_the_namespace_changes(client: Client) -> None:

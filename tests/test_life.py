@@ -11,18 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from client import KernelProcess, alive
+from client import KernelProcess, alive, until
 
 import minikernel
-
-
-def until(condition: Callable[[], bool], timeout: float = 15) -> bool:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 @pytest.mark.parametrize("channel", ["control", "shell"])
@@ -63,6 +54,31 @@ def test_nothing_holds_a_shutdown_up(kernel: KernelProcess, code: str, tmp_path:
     assert kernel.wait() == 0
     assert time.monotonic() - began < 5  # 2.5 on a quiet machine
     assert mark.exists()
+
+
+@pytest.mark.parametrize("how", ["shutdown", "SIGTERM"])
+def test_all_that_could_hold_it_up_at_once(kernel: KernelProcess, tmp_path: Path, how: str) -> None:
+    client = kernel.client()
+    mark = tmp_path / "mark"
+    client.execute(
+        "import atexit, subprocess, threading, time\natexit.register(time.sleep, 60)\n"
+        f"atexit.register(open({str(mark)!r}, 'w').close)\n"
+        "threading.Thread(target=time.sleep, args=(60,)).start()\n"
+        "child = subprocess.Popen(['sh', '-c', 'trap \"\" INT TERM; while :; do sleep 1; done'])"
+    )
+    child = int(client.execute("child.pid").result or 0)
+    msg_id = client.start(
+        "print('go', flush=True)\nwhile True:\n    try: time.sleep(60)\n    except BaseException: pass"
+    )
+    client.output(msg_id, "go")
+    began = time.monotonic()
+    if how == "shutdown":
+        client.request("shutdown_request", {"restart": False}, "control")
+    else:
+        os.kill(kernel.pid, signal.SIGTERM)
+    assert kernel.wait() == 0
+    assert time.monotonic() - began < 5  # 2.5 on a quiet machine
+    assert mark.exists() and until(lambda: not alive(child))
 
 
 def test_sigterm_is_clean(kernel: KernelProcess) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from client import Client
+from client import Client, KernelProcess
 
 
 def test_program_order_of_all_outputs(shared: Client) -> None:
@@ -294,3 +295,171 @@ def test_what_outlives_its_cell_prints_below_the_current_one(client: Client) -> 
     client.execute("thread = threading.Thread(target=lambda: go.wait(5) and print('late')); thread.start()")
     assert client.execute("go.set(); thread.join()").text() == "late\n"
     assert client.execute("minikernel.output_to('nowhere')").ename == "ValueError"
+
+
+#: What a first cell begins and a second one sets off, and below which of them it is shown.
+BEGUN = {
+    "a thread": ("t = threading.Thread(target=late); t.start()", "go.set(); t.join()", 1),
+    "a thread of a dead thread": (
+        "def outer():\n    global t\n    t = threading.Thread(target=late); t.start()\n"
+        "o = threading.Thread(target=outer); o.start(); o.join()",
+        "go.set(); t.join()",
+        1,
+    ),
+    "a timer": ("t = threading.Timer(0, late); t.start()", "go.set(); t.join()", 1),
+    "a thread that fails": ("t = threading.Thread(target=fail); t.start()", "go.set(); t.join()", 1),
+    "a thread without an object": ("_thread.start_new_thread(late, ());", "go.set(); done.wait(10)", 2),
+    "a job": ("p = ThreadPoolExecutor(1); f = p.submit(late)", "go.set(); f.result()", 1),
+    "a job of a pool in use": (
+        "p = ThreadPoolExecutor(1); p.submit(int).result();",
+        "go.set(); p.submit(late).result()",
+        2,
+    ),
+    "mapped jobs": ("p = ThreadPoolExecutor(1); p.submit(int).result();", "go.set(); list(p.map(late, '1'));", 2),
+    "a job's callback": (
+        "p = ThreadPoolExecutor(1); p.submit(int).result(); f = p.submit(go.wait); f.add_done_callback(late)",
+        "go.set(); done.wait(10)",
+        1,
+    ),
+    "a job of multiprocessing's": ("p = ThreadPool(1)", "go.set(); p.apply(late)", 2),
+    "jobs of multiprocessing's": ("p = ThreadPool(1)", "go.set(); p.map(late, '1'); p.close();", 2),
+    "lazy jobs of multiprocessing's": ("p = ThreadPool(1)", "go.set(); list(p.imap(func=late, iterable='1'));", 2),
+    "a task": ("t = asyncio.create_task(soon())", "event.set(); await t", 1),
+    "a task in a task group's place": (
+        "async def outer(): await asyncio.gather(soon(), asyncio.sleep(0))\nt = asyncio.create_task(outer())",
+        "event.set(); await t",
+        1,
+    ),
+    "a callback": (
+        "f = asyncio.get_running_loop().create_future(); f.add_done_callback(late); go.set()",
+        "f.set_result(1); await asyncio.sleep(0)",
+        1,
+    ),
+    "a callback that fails": (
+        "f = asyncio.get_running_loop().create_future(); f.add_done_callback(fail); go.set()",
+        "f.set_result(1); await asyncio.sleep(0)",
+        1,
+    ),
+    "a task that fails": (
+        "t = asyncio.create_task(soon(fail)); go.set()",
+        "event.set(); await asyncio.wait([t]); del t; gc.collect();",
+        1,
+    ),
+    "a task that is dropped": (
+        "class Here: __repr__ = lambda self: 'here'\n"
+        "async def drop(): await Here.future\n"
+        "Here.future = asyncio.get_running_loop().create_future(); t = asyncio.create_task(drop(), name='here')",
+        "await asyncio.sleep(0); Here.future = None; del t; gc.collect();",
+        1,
+    ),
+    "a timer of the loop": (
+        "async def soon_after():\n    await event.wait(); asyncio.get_running_loop().call_later(0.001, late)\n"
+        "t = asyncio.create_task(soon_after()); go.set()",
+        "event.set()\nwhile not done.is_set(): await asyncio.sleep(0.001)",
+        1,
+    ),
+    "a call from a thread": (
+        "loop = asyncio.get_running_loop()\n"
+        "def work(): go.wait(10); loop.call_soon_threadsafe(late)\n"
+        "t = threading.Thread(target=work); t.start()",
+        "go.set()\nwhile not done.is_set(): await asyncio.sleep(0.001)",
+        1,
+    ),
+    "to_thread": ("t = asyncio.create_task(asyncio.to_thread(late))", "go.set(); await t", 1),
+    "a logging handler": ("log = logger(logging.StreamHandler())", "log.warning('here')", 2),
+    "a listener": (
+        "q = queue.Queue(); log = logger(h.QueueHandler(q)); l = h.QueueListener(q, logging.StreamHandler()); l.start()",
+        "log.warning('here'); l.stop()",
+        1,
+    ),
+    "__del__": ("class D:\n    def __del__(self): late()\nd = D(); go.set()", "del d", 2),
+    "__del__ that fails": ("class D:\n    def __del__(self): fail()\nd = D(); go.set()", "del d", 2),
+    "__del__ in a job": (
+        "class D:\n    def __del__(self): late()\n"
+        "p = ThreadPoolExecutor(1); p.submit(int).result(); f = p.submit(lambda d: go.wait(10), D());",
+        "go.set(); done.wait(10)",
+        1,
+    ),
+}  # fmt: skip
+TOOLS = """
+import asyncio, gc, logging, logging.handlers as h, queue, threading, _thread
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
+from minikernel import output_to
+def begin():
+    global go, done, event
+    go, done, event = threading.Event(), threading.Event(), asyncio.Event()
+def late(*_):
+    go.wait(10); print('here'); done.set()
+def fail(*_):
+    go.wait(10); raise ZeroDivisionError('here')
+async def soon(function=None):
+    await event.wait()
+    function() if function else print('here')
+def logger(handler):
+    log = logging.Logger('l'); log.addHandler(handler); return log
+"""
+
+
+@pytest.fixture(scope="module")
+def tools(shared: Client) -> Client:
+    assert shared.execute(TOOLS).status == "ok"
+    return shared
+
+
+@pytest.mark.parametrize("where", ["origin", "current"])
+@pytest.mark.parametrize("name", BEGUN)
+def test_whose_it_is(tools: Client, name: str, where: str) -> None:
+    first, second, cell = BEGUN[name]
+    tools.execute(f"output_to({where!r}).everywhere(); begin()")
+    ids = [tools.start(first)]
+    assert tools.finish(ids[0]).status == "ok"
+    ids.append(tools.start(second))
+    run = tools.finish(ids[1])
+    assert run.status == "ok", run.reply
+    shown = [m for m in run.outputs if "here" in str(m["content"])] or [
+        tools.wait_for("iopub", lambda m: m["msg_type"] == "stream" and "here" in m["content"]["text"])
+    ]
+    assert [m["parent_header"]["msg_id"] for m in shown] == [ids[1 if where == "current" else cell - 1]]
+
+
+def test_a_switch_leaves_the_descriptors_alone(start: Callable[..., KernelProcess]) -> None:
+    """Then C code, children and forks write where the launcher's stdout goes, and Python to the frontend as ever."""
+    kernel = start(env={"MINIKERNEL_CAPTURE": "off"})
+    client = kernel.client()
+    run = client.execute(
+        "import ctypes, os, sys\nos.system('echo from a child; echo and its stderr >&2'); os.write(1, b'by number\\n')\n"
+        "ctypes.CDLL(None).puts(b'from C')\nif not (pid := os.fork()):\n    print('from a fork'); os._exit(0)\n"
+        "os.waitpid(pid, 0)\nprint('from Python'); sys.stdout.flush(); print('too', file=sys.stderr)"
+    )
+    assert run.text() == "from Python\n" and run.text("stderr").endswith("too\n")
+    for text in ("from a child", "and its stderr", "by number", "from C", "from a fork"):
+        assert text in kernel.stderr()
+    assert "from Python" not in kernel.stderr()
+
+
+def test_what_stands_among_the_modules_is_not_asked(client: Client) -> None:
+    """Any object may, and a lazy module would be imported by the first look."""
+    run = client.execute(
+        "import importlib.util, sys, time\nclass Blocks:\n    def __getattr__(self, name): time.sleep(60)\n"
+        "    __class__ = property(lambda self: time.sleep(60))\n"
+        "sys.modules['blocks'] = Blocks()\nspec = importlib.util.find_spec('this')\n"
+        "spec.loader = importlib.util.LazyLoader(spec.loader); lazy = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(lazy); sys.modules['this'] = lazy\nprint('done')"
+    )
+    assert run.text() == "done\n"
+    assert client.execute("import ctypes; ctypes.CDLL(None).puts(b'from C')").text() == "from C\n"
+
+
+def test_a_child_that_outlives_cells_prints_to_the_last_of_them(client: Client) -> None:
+    """Descriptor 1 is the process's: who holds it does not say for which cell."""
+    client.execute("import subprocess\nchild = subprocess.Popen(['cat'], stdin=subprocess.PIPE)")
+    for n in range(3):
+        run = client.execute(f"child.stdin.write(b'{n}' * 100_000 + b'\\n'); child.stdin.flush(); 1")
+        text = run.text()
+        while not text.endswith("\n"):
+            message = client.wait_for("iopub", lambda m: m["msg_type"] == "stream")
+            assert message["parent_header"]["msg_id"] == run.message["parent_header"]["msg_id"]
+            text += message["content"]["text"]
+        assert text == str(n) * 100_000 + "\n"
+    client.execute("child.stdin.close(); child.wait()")

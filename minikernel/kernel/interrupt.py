@@ -41,6 +41,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 #: A signal that says: look again.
 NUDGE = signal.SIGURG
+#: Signals that ask a process to end: a manager's, and a terminal's that is closed.
+ENDS = (signal.SIGTERM, signal.SIGHUP)
 #: Seconds until a signal is looked after.
 AFTER = 0.02
 #: The threads whose interrupt waits for their next checkpoint.
@@ -93,7 +95,7 @@ def checkpoint() -> None:
 
 
 def install(worker: Worker, channels: Channels, terminate: Callable[[], object]) -> None:
-    """Handle SIGINT for `worker`, which runs in the main thread, and call `terminate` on SIGTERM.
+    """Handle SIGINT for `worker`, which runs in the main thread, and call `terminate` on `ENDS`.
 
     Always our own handler: a frontend that was started in the background hands SIGINT down ignored.
 
@@ -105,13 +107,18 @@ def install(worker: Worker, channels: Channels, terminate: Callable[[], object])
     _worker = worker
     signal.signal(signal.SIGINT, on_sigint)
     signal.signal(NUDGE, _on_nudge)
-    signal.signal(signal.SIGTERM, lambda signum, frame: terminate())
-    on_sigterm = signal.getsignal(signal.SIGTERM)
+
+    def on_end(signum: int, frame: FrameType | None) -> None:
+        terminate()
+
+    signal.signal(signal.SIGTERM, on_end)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+        signal.signal(signal.SIGHUP, on_end)
     _wakeup_fd, channels.outbox.lent = channels.outbox.waker_fd, True
     signal.set_wakeup_fd(_wakeup_fd, warn_on_full_buffer=False)
 
     def arrived(signals: bytes) -> None:
-        if signal.SIGTERM in signals and signal.getsignal(signal.SIGTERM) is on_sigterm:
+        if any(number in signals and signal.getsignal(number) is on_end for number in ENDS):
             terminate()
         if signals.strip(bytes([NUDGE])):
             channels.call_later(AFTER, nudge)
@@ -139,7 +146,7 @@ def restore() -> None:
 
 def _hold() -> None:
     """Hold signals while the process forks: the child has the parent's handlers at first, and its pipe."""
-    _masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    _masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *ENDS})
 
 
 def _let_go() -> None:
@@ -150,7 +157,9 @@ def _in_child() -> None:
     """Let signals mean in a forked child what they mean in any process."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in ENDS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     _let_go()
 
 

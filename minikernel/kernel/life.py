@@ -1,7 +1,13 @@
 """When the process ends, and how.
 
-It ends on a shutdown_request, on SIGTERM, and when its launcher has died: then nobody is left to end it, and it
-may be started through a shell or a wrapper, so the launcher is watched by its pid and not by who the parent is.
+It ends on a shutdown_request, on SIGTERM, when its terminal is closed, and when its launcher has died: then nobody
+is left to end it, and it may be started through a shell or a wrapper, so the launcher is watched by its pid and not
+by who the parent is.  Which pid that is, $JPY_PARENT_PID says; a kernel that was started without it is on its own.
+A value that is left over, from a launcher that has gone or whose number another process has by now, says nothing.
+
+In a PID namespace the launcher outside is seen as long as /proc is that of the outside, too (``unshare --pid
+--fork``).  Whoever gives the kernel a /proc of its own, as containers do, has to end it, too (``unshare
+--kill-child``, ``bwrap --die-with-parent``).
 
 Ending is always the same: interrupt what runs, run the atexit handlers while their output can still be seen,
 give threads that are not daemons a moment, end the children that are not detached, send what is queued, exit
@@ -16,6 +22,7 @@ import importlib
 import os
 import signal
 import threading
+from contextlib import suppress
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +35,8 @@ LET_GO = 0.8
 THREADS = 0.6
 #: Seconds after which the process ends whatever it does.
 AT_LAST = 2.0
+#: Seconds between two looks at a launcher that is in another PID namespace.
+NAMESPACE = 0.5
 
 
 class Life:
@@ -41,7 +50,7 @@ class Life:
 
     def _see_to_it(self) -> None:
         """End the process from the control thread when the main thread doesn't."""
-        timer = threading.Timer(AT_LAST, self._exit)
+        timer = threading.Timer(AT_LAST, self._end_at_last)
         timer.daemon = True
         timer.start()
         if not self._kernel.main.ended.wait(LET_GO):
@@ -60,6 +69,13 @@ class Life:
         kernel.channels.close()
         self._exit()
 
+    def _end_at_last(self) -> None:
+        """Something has hung, and so the children's turn may not have come."""
+        for pid in _children():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._exit()
+
     def _exit(self) -> None:
         for clean in self._kernel.clean_up:
             clean()
@@ -68,11 +84,48 @@ class Life:
     def _watch_launcher(self, pid: str) -> None:
         if not pid.isdigit() or int(pid) in (1, os.getpid()):
             return  # as PID 1 of a container the launcher can't die before us
+        if _started(pid) > _started("self"):
+            return  # another process, which has the number of one that has gone
+        channels = self._kernel.channels
+        if _proc_is_foreign():  # what has this number in our namespace is somebody else
+
+            def look() -> None:
+                if _started(pid):
+                    channels.call_later(NAMESPACE, look)
+                else:
+                    self._kernel.quit()
+
+            if _started(pid):
+                channels.outbox.call(look)
+            return
         try:
             fd = os.pidfd_open(int(pid)) if hasattr(os, "pidfd_open") else _kqueue(int(pid))
         except OSError:
             return  # no such process: a stale value, which says nothing about our launcher
-        self._kernel.channels.watch(fd, self._kernel.quit)
+        channels.watch(fd, self._kernel.quit)
+
+
+def _stat(pid: str) -> list[str]:
+    """Return the fields of a process's stat from its state on (proc(5)); none when it can't be seen."""
+    try:
+        with open(f"/proc/{pid}/stat", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _started(pid: str) -> int:
+    """Return when a process that lives was started, in ticks of the system's clock, else 0."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields and fields[0] not in "ZX" else 0
+
+
+def _proc_is_foreign() -> bool:
+    """Tell whether /proc is that of another PID namespace than ours."""
+    try:
+        return os.readlink("/proc/self") != str(os.getpid())
+    except OSError:
+        return False  # not mounted, or not Linux
 
 
 def _kqueue(pid: int) -> int:
@@ -123,7 +176,7 @@ def _end_children() -> None:
 def _children() -> list[int]:
     """Return the descendants of this process in its session that are alive, from /proc."""
     session, family = os.getsid(0), [os.getpid()]
-    for pid in family:
+    for pid in [] if _proc_is_foreign() else family:
         for task in _listed(f"/proc/{pid}/task"):
             try:
                 with open(f"/proc/{pid}/task/{task}/children") as file:
@@ -135,12 +188,8 @@ def _children() -> list[int]:
 
 def _lives(pid: int, session: int) -> bool:
     """Tell whether a process has not ended, and is in this session."""
-    try:
-        with open(f"/proc/{pid}/stat", errors="replace") as file:
-            state, _, _, its_session = file.read().rpartition(")")[2].split()[:4]
-    except OSError:
-        return False
-    return state != "Z" and int(its_session) == session
+    fields = _stat(str(pid))
+    return bool(fields) and fields[0] != "Z" and int(fields[3]) == session
 
 
 def _listed(directory: str) -> list[str]:

@@ -15,10 +15,13 @@ tornado's ``IOLoop.current()`` wraps the asyncio loop of its thread, so librarie
 from __future__ import annotations
 
 import contextvars
+import os
 import sys
 from collections.abc import Awaitable, Callable
 from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from .request import _current, as_request
 
 if TYPE_CHECKING:
     import asyncio
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _paused: dict[int, Loop] = {}
 _patching = Lock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _in_child())
 
 
 class Loop:
@@ -52,6 +57,7 @@ class Loop:
         if self.loop is None or self.loop.is_closed():
             patch()
             self.loop = asyncio.new_event_loop()
+            self.loop.set_exception_handler(_report)
         asyncio.set_event_loop(self.loop)  # asyncio.run leaves none behind
         return self.loop
 
@@ -94,8 +100,9 @@ class Loop:
         if loop.is_running():
             raise RuntimeError("cannot wait for a result inside the running event loop")
         contexts: list[contextvars.Context] = []
+        raised: list[BaseException] = []
         before = self.task
-        task = self.task = loop.create_task(self.main(awaitable, contexts))
+        task = self.task = loop.create_task(self.main(awaitable, contexts, raised))
         self.interrupted = False
         try:
             while not task.done():
@@ -107,8 +114,10 @@ class Loop:
                 except BaseException:
                     if loop.is_closed():
                         raise
-                    # else the task's own, raised below; or user code has called loop.stop()
+                    # else of a cancellation, raised below; or user code has called loop.stop()
             try:
+                if raised:
+                    raise raised.pop()
                 result: T = task.result()
                 return result
             except asyncio.CancelledError as cancelled:
@@ -123,10 +132,18 @@ class Loop:
                         variable.set(value)
 
     @staticmethod
-    async def main(awaitable: Awaitable[T], contexts: list[contextvars.Context]) -> T:
-        """The task of a cell: the frame below its frames; it leaves its context in `contexts`."""
+    async def main(
+        awaitable: Awaitable[T], contexts: list[contextvars.Context], raised: list[BaseException]
+    ) -> T | None:
+        """The task of a cell: the frame below its frames; it leaves its context and what it raises in the lists.
+
+        A task that kept an exception would be kept by it, and give its traceback out only once.
+        """
         try:
             return await awaitable
+        except BaseException as error:
+            raised.append(error)
+            return None
         finally:
             contexts.append(contextvars.copy_context())
 
@@ -135,6 +152,15 @@ class Loop:
         if self.task is not None and self.loop is not None:
             self.interrupted = True
             self.loop.call_soon_threadsafe(self.task.cancel)
+
+    def end_in_child(self) -> None:
+        """One of the loop's tasks or callbacks has forked, and this is the child: it ends when that lets go.
+
+        The child's loop sleeps on its parent's descriptors, and would take its parent's wake-ups away.
+        """
+        if self.loop is not None and self.loop.is_running():
+            task = self.task
+            self.loop.call_soon(lambda: (task is not None and task.done()) or os._exit(0))
 
     def close(self) -> None:
         """Cancel what still runs and close the loop."""
@@ -161,6 +187,21 @@ class Loop:
 
 
 _MISSING: Any = object()
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Show what has gone wrong in a task or a callback below the cell that has made it."""
+    import gc
+
+    made = context.get("task") or context.get("future") or context.get("handle")
+    contexts = [held for held in gc.get_referents(made) if isinstance(held, contextvars.Context)]
+    as_request(contexts[0].get(_current) if contexts else None, loop.default_exception_handler, context)
+
+
+def _in_child() -> None:
+    loop = _paused.get(get_ident())
+    if loop is not None:
+        loop.end_in_child()
 
 
 def asyncio_imported() -> None:

@@ -161,7 +161,7 @@ def inherit(thread: threading.Thread) -> None:
 
 
 def as_request(request: Request | None, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    """Call `function` as part of `request`: what a job does that another thread was given."""
+    """Call `function` as part of `request`."""
     if request is None:
         return function(*args, **kwargs)
     token = _current.set(request)

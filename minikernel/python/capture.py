@@ -6,6 +6,8 @@ gets a place that never blocks: a file without a name, in memory where the syste
 offset: before it sends anything of its own, at the end of each cell, and now and then in between.  Whatever a
 finished system call has written is there, so nothing of a cell can come after its idle, and there is no marker to
 wait for.  What has been read is given back to the system by punching holes.
+
+With ``MINIKERNEL_CAPTURE=off`` in the environment descriptors 1 and 2 stay what the launcher has made them.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import sys
 from codecs import IncrementalDecoder, getincrementaldecoder
 from collections.abc import Callable
 from threading import RLock
+from types import ModuleType
 
 from ..kernel.request import latest_request
 from ..protocol.outbox import Outbox
@@ -55,7 +58,8 @@ class Capture:
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
         self._lock = RLock()
-        self._files = (_File("stdout", 1), _File("stderr", 2))
+        captures = os.environ.get("MINIKERNEL_CAPTURE") != "off"
+        self._files = (_File("stdout", 1), _File("stderr", 2)) if captures else ()
         self._modules = 0
         self._fflush: Callable[[None], int] | None = None
 
@@ -121,16 +125,17 @@ class Capture:
 
 
 def _is_foreign(module: object) -> bool:
-    """Tell whether a module is compiled and not the standard library's; ctypes can call anything."""
-    if getattr(module, "__name__", "") == "ctypes":
-        return True
-    path = getattr(module, "__file__", None) or ""
-    return (
-        isinstance(path, str)
-        and path.endswith((".so", ".dylib"))
-        and "lib-dynload" not in path
-        and not (getattr(module, "__name__", "").startswith("zmq."))
-    )
+    """Tell whether a module is compiled and not the standard library's; ctypes can call anything.
+
+    A module may be any object, and its attributes the user's code: only what is a module is looked into.
+    """
+    if not issubclass(type(module), ModuleType):
+        return False
+    names = object.__getattribute__(module, "__dict__")
+    name, path = str(names.get("__name__")), names.get("__file__")
+    if not isinstance(path, str) or name == "ctypes":
+        return name == "ctypes"
+    return path.endswith((".so", ".dylib")) and "lib-dynload" not in path and not name.startswith("zmq.")
 
 
 def _punch(fd: int, start: int, end: int) -> int:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 #: Bytes for what goes on; what faulthandler writes comes after them.
 _STATE = 64
-_OOM = "/sys/fs/cgroup/memory.events"
 _FRAME = re.compile(r'  File "(?P<file>.*)", line (?P<line>\d+|\?\?\?) in (?P<name>.*)')
 _PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _FRAMES = 5
@@ -45,12 +44,17 @@ class Evidence:
         self.of_predecessor = self._read()
         self._fd = -1
         try:
-            flags = os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
-            self._fd = os.open(self._path, flags, 0o600)
+            with suppress(FileNotFoundError):
+                os.unlink(self._path)
+            self._fd = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
             os.write(self._fd, b"\n" * _STATE)
         except OSError:
             return  # a directory that we may only read, a full disk: no evidence is no reason not to run
-        faulthandler.enable(self._fd)
+        self._enable = faulthandler.enable
+        self._enable(self._fd)
+        faulthandler.enable = self._enable_here
+        if hasattr(os, "register_at_fork"):  # a child dies below the cell that has forked it
+            os.register_at_fork(after_in_child=lambda: self._enable(2))
         kernel.clean_up.append(self.remove)
         self._exit = os._exit
         os._exit = self._exit_and_say
@@ -61,6 +65,11 @@ class Evidence:
         if self._fd != -1:
             with suppress(OSError):  # a cell has closed it
                 os.pwrite(self._fd, f"{state} {self._oom}".encode().ljust(_STATE, b"\n"), 0)
+
+    def _enable_here(self, file: Any = None, *args: Any, **kwargs: Any) -> None:
+        if file in (None, 2, sys.stderr) and os.getpid() == self._pid:
+            file = self._fd  # what is captured dies with the process
+        self._enable(file, *args, **kwargs)
 
     def remove(self) -> None:
         """The kernel ends by itself: there is nothing to tell.  In the kernel's process only."""
@@ -78,7 +87,7 @@ class Evidence:
 
     def _read(self) -> str:
         try:
-            with open(self._path, errors="replace") as file:
+            with open(self._path, errors="replace", opener=_open_our_own) as file:
                 text = file.read(1 << 16)
         except OSError:
             return ""
@@ -90,7 +99,11 @@ class Evidence:
         cause = lines[0].removeprefix("Fatal Python error: ")
         if not cause:
             oom = words[-1].isdigit() and int(words[-1]) < self._oom
-            cause = "killed because memory ran out (OOM killer)" if oom else "killed (SIGKILL)"
+            cause = (
+                "killed because memory ran out (OOM killer)"
+                if oom
+                else "killed without a trace (SIGKILL, most likely)"
+            )
         told = [f"[minikernel] the kernel before this one has died {where}: {cause}"]
         current = text.partition("Current thread")[2].partition("\n\n")[0]
         for frame in _FRAME.finditer(current):
@@ -107,10 +120,26 @@ class Evidence:
             self.of_predecessor = ""
 
 
+def _open_our_own(path: str, flags: int) -> int:
+    """Open a file as `open` does, but wait for no pipe, follow no link and believe nobody else's."""
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
+    if os.fstat(fd).st_uid != os.geteuid():
+        os.close(fd)
+        raise PermissionError(f"{path} is another user's")
+    return fd
+
+
 def _oom_kills() -> int:
-    """Return how many processes of this container have been killed for want of memory."""
-    try:
-        with open(_OOM) as file:
-            return next((int(line.split()[1]) for line in file if line.startswith("oom_kill ")), 0)
-    except OSError:
-        return 0  # no cgroup v2
+    """Return how many processes of our control group have been killed for want of memory (cgroups(7))."""
+    places = []
+    with suppress(OSError), open("/proc/self/cgroup") as groups:
+        for line in groups:
+            number, controllers, path = line.rstrip().split(":", 2)
+            if controllers == "memory":  # version 1; in a container the path may be the one outside
+                places += [f"/sys/fs/cgroup/memory{inside}/memory.oom_control" for inside in (path, "")]
+            elif number == "0":  # version 2
+                places += [f"/sys/fs/cgroup{inside}/memory.events" for inside in (path, "")]
+    for place in places:
+        with suppress(OSError), open(place) as counts:
+            return next((int(line.split()[1]) for line in counts if line.startswith("oom_kill ")), 0)
+    return 0

@@ -281,7 +281,7 @@ class DisplayHook:
 
     def __init__(self, namespace: dict[str, Any]) -> None:
         self._namespace = namespace
-        self._last: Any = ""
+        self._last = id("")
 
     def __call__(self, value: Any) -> None:
         request = current_request()
@@ -303,9 +303,9 @@ class DisplayHook:
         names, count = self._namespace, request.execution_count
         if not request.stored or value is names.get("_oh"):  # which would hold itself
             return
-        if names.get("_") is self._last:  # else the user has taken the name
+        if id(names.get("_", value)) in (self._last, id(value)):  # else the user has taken the name
             names["___"], names["__"], names["_"] = names.get("__"), names.get("_"), value
-            self._last = value
+            self._last = id(value)
         outputs = names.get("_oh")
         if isinstance(outputs, dict):
             outputs[count] = value
