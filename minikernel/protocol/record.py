@@ -47,14 +47,24 @@ def start(channels: Channels, info: dict[str, Any], connection_file: str, path: 
 class Recorder:
     """A tracer that writes what it sees to the end of the file `path`.
 
+    Parameters
+    ----------
+    path : str
+        Is made, or added to.
+    session : Session
+        Tells what is refused.  Nobody else uses it.
+    foreign : bool
+        Whether the kernel is not ours, so that what it sends has to be looked at as well.
+
     Raises
     ------
     OSError
         The file can't be opened.
     """
 
-    def __init__(self, path: str, session: Session) -> None:
+    def __init__(self, path: str, session: Session, foreign: bool = False) -> None:
         self._path = path
+        self._foreign = foreign
         self._session = session
         # of a pipe that nobody reads, no kernel may come to a halt
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600)
@@ -81,7 +91,7 @@ class Recorder:
 
     def _describe(self, direction: str, frames: list[Frame]) -> bytes:
         """Return the fields of a message as JSON text."""
-        if direction == "in":
+        if direction == "in" or self._foreign:
             try:
                 self._session.unpack(frames)
             except WireError as error:
