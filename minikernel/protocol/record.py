@@ -71,11 +71,11 @@ class Recorder:
         if stat.S_ISREG(os.fstat(self._fd).st_mode):
             os.fchmod(self._fd, 0o600)
 
-    def __call__(self, direction: str, channel: str, frames: list[Frame]) -> None:
-        """Write one line.  The channels thread."""
+    def __call__(self, direction: str, channel: str, frames: list[Frame], when: float | None = None) -> None:
+        """Write one line, of now or of what was seen before.  The channels thread, or that of a relay's tap."""
         if self._fd < 0:
             return
-        line = b'{"time": %.6f, "direction": "%b"' % (time.time(), direction.encode())
+        line = b'{"time": %.6f, "direction": "%b"' % (when or time.time(), direction.encode())
         if direction != "end":
             line += b', "channel": "%b", %b' % (channel.encode(), self._describe(direction, frames))
         rest = memoryview(line + b"}\n")

@@ -63,9 +63,9 @@ class Relay:
         self._poller = zmq.Poller()
         self._watched: dict[int, Callable[[], None]] = {}
         self._running = True
-        self._held: list[zmq.Frame] | None = None
+        self._held: list[Any] | None = None
         self._stalled_since = 0.0
-        self._late: list[tuple[float, list[zmq.Frame]]] = []
+        self._late: list[tuple[float, list[Any]]] = []
         self._paths = [f"{front['ip']}-{front[f'{name}_port']}" for name in CHANNELS if front["transport"] == "ipc"]
         try:
             self._front = {name: self._bind(name, front) for name in CHANNELS}
@@ -79,6 +79,8 @@ class Relay:
         for name in ("control", "shell", "stdin", "iopub", "hb"):
             self._ways[self._front[name]] = "in", name, self._back[name]
             self._ways[self._back[name]] = "out", name, self._front[name]
+        #: What a kernel sends on these comes after what it has sent on iopub.
+        self._behind_iopub = [self._back[name] for name in ("shell", "control", "stdin")]
         for socket in self._ways:
             self._poller.register(socket, zmq.POLLIN)
 
@@ -163,43 +165,48 @@ class Relay:
             patience = AGAIN
             self._try_again()
         events = self._poller.poll(None if patience is None else int(patience * 1000))
-        if events:
-            self._forward(self._back["iopub"])  # what came before a reply or a question is seen before it
         for ready, _ in events:
             if isinstance(ready, int):
                 self._watched[ready]()
-            else:
-                self._forward(ready)
+                continue
+            if ready in self._behind_iopub:
+                while self._forward(self._back["iopub"]):  # it came before this reply or question
+                    pass
+            self._forward(ready)
         return bool(events) or self._held is not None
 
-    def _forward(self, source: zmq.Socket[bytes]) -> None:
-        """Hand on what has arrived; after some messages the other sockets have their turn."""
+    def _forward(self, source: zmq.Socket[bytes]) -> bool:
+        """Hand on one message; tell whether there was one."""
         direction, channel, sink = self._ways[source]
-        for _ in range(100):
-            if self._held is not None and channel == "iopub" and direction == "out":
-                return
-            try:
-                frames = source.recv_multipart(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
-                return
-            try:
-                sink.send_multipart(frames, zmq.NOBLOCK, copy=False)
-                if sink is self._front["iopub"]:
-                    self._stalled_since = 0.0
-            except zmq.Again:
-                self._hold(frames)
-            except zmq.ZMQError as error:
-                if error.errno != zmq.EHOSTUNREACH:
-                    raise
-                # a frontend that has gone; or, on stdin, one whose sockets connect one by one
-                if channel == "stdin":
-                    self._late.append((monotonic() + STDIN_PATIENCE, frames))
-            if self.tracers:
-                seen = [frame.bytes if len(frame) < LARGE else frame.buffer for frame in frames]
-                for tracer in self.tracers:
-                    tracer(direction, channel, seen)
+        if self._held is not None and source is self._back["iopub"]:
+            return False
+        try:
+            frames: list[Any] = [source.recv(zmq.NOBLOCK)]
+        except zmq.Again:
+            return False
+        while source.rcvmore:
+            # two routing ids and six more frames are small; what follows are buffers, and not copied
+            frames.append(source.recv(copy=len(frames) < 8))
+        try:
+            _send(sink, frames)
+        except zmq.Again:
+            self._hold(frames)
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            # a frontend that has gone; or, on stdin, one whose sockets connect one by one
+            if channel == "stdin":
+                self._late.append((monotonic() + STDIN_PATIENCE, frames))
+        else:
+            if channel == "iopub" and direction == "out":
+                self._stalled_since = 0.0
+        if self.tracers:
+            seen = [frame if isinstance(frame, bytes) else frame.buffer for frame in frames]
+            for tracer in self.tracers:
+                tracer(direction, channel, seen)
+        return True
 
-    def _hold(self, frames: list[zmq.Frame]) -> None:
+    def _hold(self, frames: list[Any]) -> None:
         """Keep a message that some subscriber is too full for, and read no more of them from the kernel."""
         self._stalled_since = self._stalled_since or monotonic()
         self._held = frames
@@ -213,7 +220,7 @@ class Relay:
             left_behind = monotonic() - self._stalled_since > STALL
             iopub.setsockopt(zmq.XPUB_NODROP, 0 if left_behind else 1)
             try:
-                iopub.send_multipart(self._held, zmq.NOBLOCK, copy=False)
+                _send(iopub, self._held)
             except zmq.Again:
                 pass
             else:
@@ -227,7 +234,11 @@ class Relay:
         late, self._late = self._late, []
         for deadline, frames in late:
             try:
-                self._front["stdin"].send_multipart(frames, zmq.NOBLOCK, copy=False)
+                _send(self._front["stdin"], frames)
             except zmq.ZMQError:
                 if monotonic() < deadline:
                     self._late.append((deadline, frames))
+
+
+def _send(socket: zmq.Socket[bytes], frames: list[Any]) -> None:
+    socket.send_multipart(frames, zmq.NOBLOCK, copy=all(len(frame) < LARGE for frame in frames))

@@ -34,12 +34,12 @@ from .. import connect
 from ..protocol import log
 from ..protocol.channels import Channels, Tracer
 from ..protocol.record import Recorder
-from ..protocol.wire import Frame, Session
+from ..protocol.wire import Session
 from . import launch
 from .install import carry_out, install, kernels_dir, places
 from .ladder import JsonLines, Ladder, colourful, width_of
 from .relay import Relay
-from .transcript import Tap, Transcript, View
+from .transcript import Seen, Show, Tap, Transcript, View
 
 #: Seconds that a kernel has to end in when it is told to; frontends wait about as long.
 PATIENCE = 2.5
@@ -252,11 +252,14 @@ def tracers(options: argparse.Namespace, info: dict[str, Any], path: str) -> lis
         session = Session(info["key"].encode(), info["signature_scheme"])
         recorder = Recorder(options.record, session, foreign=True)
 
-        def record(direction: str, channel: str, frames: list[Frame]) -> None:
-            if channel != "hb" and (direction, channel) != ("in", "iopub"):  # those are no messages
-                recorder(direction, channel, frames)
+        def record(batch: list[Seen]) -> None:
+            for when, direction, channel, frames in batch:
+                if channel != "hb" and (direction, channel) != ("in", "iopub"):  # those are no messages
+                    recorder(direction, channel, frames, when)
+            if not batch:
+                recorder("end", "", [])
 
-        found.append(record)
+        found.append(Tap(record, lossless=True))
     views: list[View] = []
     if options.web is not None:
         from .page import Page
@@ -279,7 +282,7 @@ def tracers(options: argparse.Namespace, info: dict[str, Any], path: str) -> lis
             JsonLines(write) if options.json else Ladder(write, colourful(fd()), width_of(fd()), options.frames)
         )
     if views:
-        found.append(Tap(Transcript(info), views))
+        found.append(Tap(Show(Transcript(info), views)))
     return found
 
 

@@ -191,19 +191,19 @@ class Transcript:
 
 
 class Tap:
-    """A tracer that lets another thread look at what was seen.
+    """A tracer that lets another thread look at what was seen, and never waits for it.
 
     Parameters
     ----------
-    transcript : Transcript
-        Belongs to that thread.
-    views : list of callables
-        Called there with each `Entry`, and with None at the end.
+    look : callable
+        Called there with one or more messages, in order; with an empty list at the end.
+    lossless : bool
+        Whether to keep all that waits to be looked at, however much it becomes.
     """
 
-    def __init__(self, transcript: Transcript, views: list[View]) -> None:
-        self._transcript = transcript
-        self._views = views
+    def __init__(self, look: Callable[[list[Seen]], None], lossless: bool = False) -> None:
+        self._look = look
+        self._lossless = lossless
         self._queue: SimpleQueue[Seen | None] = SimpleQueue()
         self._put = self._taken = 0
         self._put_bytes = self._taken_bytes = 0
@@ -221,7 +221,8 @@ class Tap:
             self._thread.join(1.0)  # a terminal that was stopped must not hold up an end
             return
         size = sum(map(len, frames))
-        if self._put - self._taken >= BOUND or self._put_bytes - self._taken_bytes + size > BYTES:
+        full = self._put - self._taken >= BOUND or self._put_bytes - self._taken_bytes + size > BYTES
+        if full and not self._lossless:
             self._left_out += 1
             return
         self._put += 1
@@ -230,35 +231,55 @@ class Tap:
 
     def _run(self) -> None:
         told = 0
-        while (seen := self._queue.get()) is not None:
-            time.sleep(PAUSE)
-            seens, ended = [seen], False
-            while not ended and len(seens) < BATCH:
-                while not (ended or self._queue.empty()):
-                    seen = self._queue.get()
-                    ended = seen is None
-                    seens += [seen] if seen is not None else []
-                time.sleep(TOGETHER)
-                if self._queue.empty():
-                    break
-            for entry in self._transcript.read(seens):
-                self._show(entry)
-            self._taken += len(seens)
-            self._taken_bytes += sum(len(frame) for *_, frames in seens for frame in frames)
+        while batch := self._next():
+            self._look(batch)
+            self._taken += len(batch)
+            self._taken_bytes += sum(len(frame) for *_, frames in batch for frame in frames)
             if self._left_out != told:
                 log.write(f"{self._left_out - told} messages came too fast to be shown")
                 told = self._left_out
-            if ended:
-                break
-        self._show(None)
+        self._look([])
 
-    def _show(self, entry: Entry | None) -> None:
-        for view in list(self._views):
-            try:
-                view(entry)
-            except OSError as error:  # a disk is full, a pipe has no reader
-                log.write(f"the trace ends here: {error.strerror}")
-                self._views.remove(view)
+    def _next(self) -> list[Seen]:
+        """Wait for messages, and for a pause behind them; nothing is the end."""
+        batch: list[Seen] = []
+        seen = self._queue.get()
+        time.sleep(PAUSE)
+        while seen is not None:
+            batch.append(seen)
+            if self._queue.empty() and len(batch) < BATCH:
+                time.sleep(TOGETHER)
+            if self._queue.empty() or len(batch) >= BATCH:
+                return batch
+            seen = self._queue.get()
+        self._queue.put(None)  # for the next call
+        return batch
+
+
+class Show:
+    """What a `Tap` does for people: it reads messages and shows them to views.
+
+    Parameters
+    ----------
+    transcript : Transcript
+        Belongs to the tap's thread.
+    views : list of callables
+        Called there with each `Entry`, and with None at the end.
+    """
+
+    def __init__(self, transcript: Transcript, views: list[View]) -> None:
+        self._transcript = transcript
+        self._views = views
+
+    def __call__(self, batch: list[Seen]) -> None:
+        """Show some messages."""
+        for entry in self._transcript.read(batch) if batch else [None]:
+            for view in list(self._views):
+                try:
+                    view(entry)
+                except OSError as error:  # a disk is full, a pipe has no reader
+                    log.write(f"the trace ends here: {error.strerror}")
+                    self._views.remove(view)
 
 
 def _settle(entries: list[Entry]) -> list[Entry]:
