@@ -264,8 +264,9 @@ def tracers(options: argparse.Namespace, info: dict[str, Any], path: str) -> lis
     if options.web is not None:
         from .page import Page
 
-        page = Page(info, options.web)
-        log.write(f"the trace of {Path(path).stem} is at {page.url}")
+        name = Path(path).stem
+        page = Page(info, options.web, name)
+        log.write(f"the trace of {name} is at {page.url}")
         views.append(page)
     if options.output or options.json or (options.web is None and not options.record):
         file = os.open(options.output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) if options.output else None
