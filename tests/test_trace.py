@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,8 @@ import zmq
 from client import TIMEOUT, Client, KernelProcess, alive, endpoint
 from jupyter_client.manager import KernelManager
 from test_consoles import CTRL_C, ENTER, Terminal, prompt, terminal
+from tornado.httpclient import HTTPClientError, HTTPRequest
+from tornado.websocket import websocket_connect
 
 from minikernel.protocol.wire import DELIMITER
 from minikernel.tools import trace
@@ -507,3 +513,148 @@ def test_colours() -> None:
         os.close(master)
         os.close(slave)
     assert not colourful(os.open(os.devnull, os.O_WRONLY))
+
+
+# -- the page's server ---------------------------------------------------------------------------------------------
+
+
+def page_of(kernel: KernelProcess) -> str:
+    """The address that was printed."""
+    found = re.search(r"http://127\.0\.0\.1:\d+/\?token=\S+", kernel.stderr())
+    assert found, kernel.stderr()
+    return found[0]
+
+
+def status(url: str, **headers: str) -> int:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+class Page:
+    """The page's websocket, without the page.
+
+    Raises
+    ------
+    HTTPClientError
+        It is refused.
+    """
+
+    def __init__(self, url: str, **headers: str) -> None:
+        self.loop = asyncio.new_event_loop()
+        request = HTTPRequest(url.replace("http", "ws").replace("/?", "/messages?"), headers=headers)
+        try:
+            self.socket = self.wait(websocket_connect, request)
+        except BaseException:
+            self.loop.close()
+            raise
+
+    def wait(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        async def wait() -> Any:
+            return await asyncio.wait_for(function(*arguments), TIMEOUT)
+
+        return self.loop.run_until_complete(wait())
+
+    def send(self, text: str) -> None:
+        self.wait(self.socket.write_message, text)
+
+    def receive(self) -> Any:
+        """The next message; None when the other side has closed."""
+        text = self.wait(self.socket.read_message)
+        return None if text is None else json.loads(text)
+
+    def close(self) -> None:
+        self.socket.close()
+        self.loop.close()
+
+
+def rows_until(page: Page, wanted: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    while not any(map(wanted, rows)):
+        rows += page.receive().get("rows", [])
+    return rows
+
+
+def test_who_may_see_the_page(relay: Start) -> None:
+    kernel = relay("--web", output=())
+    client = kernel.client()
+    url = page_of(kernel)
+    root, token = url.split("?token=")
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
+        policy, text = answer.headers["Content-Security-Policy"], answer.read().decode()
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+    assert "default-src 'none'" in policy and "unsafe" not in policy
+    assert policy.split("nonce-")[1].split("'")[0] in text and not re.search(r"(src|href)=.?(http|//)", text)
+    assert client.info["key"] not in text and token not in text
+    for path in ("", "messages"):
+        assert [status(root + path + query) for query in ("", "?token=", "?token=x", f"?token={token[:-1]}")] == [
+            403
+        ] * 4
+        assert status(f"{root}{path}?token={token}", Host="rebound.example:1") == 403
+    assert status(f"{root}page.html?token={token}") == 404
+    Page(url, Origin=root.strip("/")).close()
+    for headers in {"Origin": "http://evil.example"}, {"Origin": "http://127.0.0.1:1"}, {"Host": "evil.example"}:
+        with pytest.raises(HTTPClientError, match="403"):
+            Page(url, **headers)
+    with pytest.raises(HTTPClientError, match="403"):
+        Page(url[:-1])
+    port = int(root.split(":")[2].strip("/"))
+    with pytest.raises(OSError), socket.create_connection(("127.0.0.2", port), timeout=TIMEOUT):  # only 127.0.0.1
+        pass
+    assert token not in kernel.stderr().replace(url, "")
+
+
+def test_what_the_page_is_told(relay: Start) -> None:
+    kernel = relay("--web", output=())
+    client = kernel.client()
+    run = client.start(
+        "print('hi', minikernel.get_connection_info()['key']) if 'minikernel' in dir() else None\nimport minikernel"
+    )
+    client.finish(run)
+    client.execute("print('hi', minikernel.get_connection_info()['key'])")
+    page = Page(page_of(kernel))
+    try:
+        assert page.receive()["hello"]["signed"] is True
+        client.execute("1")
+        rows = rows_until(page, lambda row: row["summary"] == "idle" and row["request"] == 3)
+        assert [row["number"] for row in rows] == list(range(1, len(rows) + 1))
+        stream = next(row for row in rows if row["type"] == "stream")
+        page.send(str(stream["number"]))
+        frames = [bytes.fromhex(frame) for frame in page.receive()["frames"]]
+        assert [frame["name"] for frame in stream["frames"]] == [
+            "topic", "delimiter", "signature", "header", "parent_header", "metadata", "content"
+        ]  # fmt: skip
+        assert [frame["size"] for frame in stream["frames"]] == [len(frame) for frame in frames]
+        assert frames[1] == DELIMITER
+        assert json.loads(frames[-1]) == {"name": "stdout", "text": f"hi {'*' * len(client.info['key'])}\n"}
+        assert stream["signature"] == "good" and stream["link"].endswith("messaging.html#streams-stdout-stderr-etc")
+        page.send("100000")
+        assert page.receive() == {"number": 100000, "frames": None}
+        page.send("__proto__")
+        assert page.receive() is None  # closed
+    finally:
+        page.close()
+
+
+def test_the_page_keeps_the_last_messages(relay: Start) -> None:
+    kernel = relay("--web", output=())
+    client = kernel.client()
+    client.execute("for n in range(2500): display(n)", timeout=3 * TIMEOUT)
+    client.execute("print('x' * 200_000)")
+    pages = []
+    for _ in range(2):  # the second comes when all has been seen
+        pages.append(page := Page(page_of(kernel)))
+        rows = rows_until(page, lambda row: row["request"] == 2 and row["summary"] == "idle")
+    try:
+        assert len(rows) == 2000 and rows[0]["number"] == rows[-1]["number"] - 1999
+        stream = next(row for row in rows if row["type"] == "stream")
+        assert stream["frames"][-1]["size"] > 200_000 and len(stream["summary"]) < 200
+        page.send(str(stream["number"]))
+        assert len(page.receive()["frames"][-1]) == 2 * 65536
+    finally:
+        for page in pages:
+            page.close()
+    memory = int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{kernel.pid}/status").read_text())[1])  # type: ignore[index]
+    assert memory < 150_000  # KiB

@@ -3,7 +3,8 @@
 Messages show what was typed and printed, so this file alone decides who sees them and what they can do there:
 
 * The server listens on 127.0.0.1.  Whoever comes must know the token, which is in the page's address and nowhere
-  else, call the server by its own name (so that no other can be bound to it); a websocket must come from the page.
+  else, call the server by its own name (so that no other can be bound to it); a websocket must come from the page,
+  which tornado sees to.
 * Nothing that a message holds is ever HTML: it goes to the page as JSON, and the page makes text of it.  Its
   policy allows one script, by a number made for each answer, and nothing from elsewhere.
 * It keeps the last messages, up to a number and to an amount of bytes, of each frame the beginning, and so does the
@@ -20,7 +21,6 @@ from collections import deque
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
-from urllib.parse import urlsplit
 
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
@@ -178,10 +178,6 @@ class Root(Handler):
 
 class Messages(Handler, WebSocketHandler):
     """The page's websocket: rows as they come, and the frames of those that are asked for, by their number."""
-
-    def check_origin(self, origin: str) -> bool:
-        """Tell whether it is our page that asks."""
-        return urlsplit(origin).netloc == self.request.host and origin.startswith("http://")
 
     def open(self, *_: str, **__: str) -> None:
         """Send what there has been."""
