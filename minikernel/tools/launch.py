@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -59,13 +60,25 @@ def start(
     directory, spec = kernelspec(name)
     fields = {"connection_file": connection_file, "prefix": sys.prefix, "resource_dir": str(directory)}
     argv = [_fill(str(part), fields) for part in spec["argv"]]
-    if argv[0] in ("python", f"python{sys.version_info[0]}", f"python{sys.version_info[0]}.{sys.version_info[1]}"):
-        argv[0] = sys.executable  # as jupyter_client does: the environment's, not the one that comes first in $PATH
+    if re.fullmatch(r"python(\d(\.\d+)?)?", argv[0]):
+        argv[0] = _python(directory, argv[0])
     env = {key: Template(str(value)).safe_substitute(os.environ) for key, value in (spec.get("env") or {}).items()}
     return subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True,
         env={**os.environ, **env, "JPY_PARENT_PID": str(os.getpid())}, preexec_fn=_end_with_parent(),
     )  # fmt: skip
+
+
+def _python(directory: Path, name: str) -> str:
+    """Return the interpreter that a kernelspec means by "python": that of the frontend that starts it.
+
+    That should be the environment's that the kernelspec is part of, ``PREFIX/share/jupyter/kernels/NAME``.
+    """
+    prefix = directory.parents[3] if len(directory.parents) > 3 else directory
+    theirs = prefix / "bin" / name
+    return (
+        str(theirs) if directory.parent == prefix / "share/jupyter/kernels" and theirs.exists() else sys.executable
+    )
 
 
 def _fill(part: str, fields: dict[str, str]) -> str:
