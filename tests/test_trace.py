@@ -173,6 +173,21 @@ def test_frames_are_what_they_were(relay: Start, tmp_path: Path) -> None:
     assert seen[8:10] == [(way, "bad", "no message: not signed") for way in ("in", "out")]
 
 
+def test_a_frontend_that_does_not_read(relay: Start) -> None:
+    """It keeps nobody from reading all, and the kernel from nothing."""
+    kernel = relay("--record", os.devnull, output=())
+    client = kernel.client()
+    sleeper = Client(kernel.connection_file, subscribe=None)
+    kernel.clients.append(sleeper)
+    sleeper.sockets["iopub"].rcvhwm = 1
+    sleeper.sockets["iopub"].subscribe(b"")
+    client.wait_for("iopub", lambda m: m["msg_type"] == "iopub_welcome")
+    result = client.execute("for n in range(3000): display('x' * 5000)", timeout=3 * TIMEOUT)
+    assert len(result.outputs) == 3000
+    assert client.execute("6 * 7").result == "42"
+    end(kernel)
+
+
 # -- it is the kernel to who has started it --------------------------------------------------------------------
 
 

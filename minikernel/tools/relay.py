@@ -31,7 +31,7 @@ from ..protocol import curve, log
 from ..protocol.channels import CHANNELS, LARGE, LINGER, PORT_PATIENCE, STDIN_PATIENCE, Tracer, endpoint
 
 #: Seconds for which one frontend that reads nothing from iopub may hold up the others; then it misses messages.
-STALL = 10.0
+STALL = 3.0
 #: Seconds after which what could not be delivered is tried again.
 AGAIN = 0.005
 #: Seconds without a message after which a kernel that has gone has said all.
