@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("playwright")
-from client import Client
 from playwright.sync_api import Browser, Page, expect
 from servers import Server
 from test_browser import KERNELSPEC, LAB, Notebook, browser, page, pytestmark, server
@@ -122,10 +121,7 @@ def test_a_session_of_jupyterlab(page: Page, server: Server, traced: Path, tmp_p
 def test_a_hostile_message_is_text(browser: Browser, relay: Start, faulty: str) -> None:
     """Whatever a message holds, wherever it holds it: the page's script is the only one that runs."""
     kernel = relay("--web", kernel=faulty, output=())
-    kernel.ready()
-    client = Client(kernel.connection_file, subscribe=None)
-    kernel.clients.append(client)
-    client.sockets["iopub"].subscribe(b"")
+    client = kernel.client()
     hostile = "<img src=x onerror=window.pwned=1><script>window.pwned=1</script>\"'</style></script>${{}}__proto__"
     evil = json.dumps(hostile)
     client.start(f"say('iopub', {evil}, {{{evil}: {evil}}})")

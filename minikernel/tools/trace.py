@@ -138,7 +138,7 @@ class Relayed:
             connect.choose_ports(back, own)
             connect.save(own, back)
             self._relay = Relay(front, back)
-            self._relay.tracers += tracers(options, front, self._path)
+            self._relay.tracers += tracers(options, front, self._path, relayed=True)
             if front != in_file:
                 connect.save(self._path, front)
             self._frontend: subprocess.Popen[bytes] | None = None
@@ -232,7 +232,7 @@ def _how(status: int) -> str:
     return f"exit code {status}" if status >= 0 else str(signal.strsignal(-status))
 
 
-def tracers(options: argparse.Namespace, info: dict[str, Any], path: str) -> list[Tracer]:
+def tracers(options: argparse.Namespace, info: dict[str, Any], path: str, relayed: bool) -> list[Tracer]:
     """Return what sees the messages of a kernel, as the options want it.
 
     Parameters
@@ -241,6 +241,8 @@ def tracers(options: argparse.Namespace, info: dict[str, Any], path: str) -> lis
         What `_views` has added.
     info : dict
         The fields of the connection file `path`.
+    relayed : bool
+        Whether a relay sees them, or the kernel.
 
     Raises
     ------
@@ -283,7 +285,7 @@ def tracers(options: argparse.Namespace, info: dict[str, Any], path: str) -> lis
             JsonLines(write) if options.json else Ladder(write, colourful(fd()), width_of(fd()), options.frames)
         )
     if views:
-        found.append(Tap(Show(Transcript(info), views)))
+        found.append(Tap(Show(Transcript(info, relayed), views)))
     return found
 
 
@@ -298,6 +300,7 @@ def inside(channels: Channels, info: dict[str, Any], path: str, how: str) -> Non
     parser = argparse.ArgumentParser(prog="minikernel --trace", add_help=False)
     _views(parser)
     try:
-        channels.tracers += tracers(parser.parse_args([f"--{word}" for word in how.split(",") if word]), info, path)
+        options = parser.parse_args([f"--{word}" for word in how.split(",") if word])
+        channels.tracers += tracers(options, info, path, relayed=False)
     except OSError as error:
         log.write(f"cannot trace: {error.strerror}")

@@ -112,14 +112,25 @@ class Entry(NamedTuple):
 
 
 class Transcript:
-    """Reads what one kernel and its frontends say.  One thread."""
+    """Reads what one kernel and its frontends say.  One thread.
 
-    def __init__(self, info: dict[str, Any]) -> None:
+    Parameters
+    ----------
+    info : dict
+        The fields of the connection file.
+    relayed : bool
+        Whether it is seen from a relay, which hears of iopub what frontends have subscribed to, from when the
+        kernel knows that; or else from inside the kernel.
+    """
+
+    def __init__(self, info: dict[str, Any], relayed: bool) -> None:
         self._key = info["key"].encode()
         #: What is blotted out; a key that is short or has other letters could be found in what is not the key.
         self._secret = self._key if re.fullmatch(rb"[\w-]{16,}", self._key) else b""
         self._session = Session(self._key, info["signature_scheme"])
         self._conversation = Conversation()
+        self._conversation.hears_all = not relayed
+        self._subscribed_to_all = 0
         self._pings: OrderedDict[tuple[bytes, ...], float] = OrderedDict()
         self._count = 0
 
@@ -137,8 +148,12 @@ class Transcript:
         if channel == "hb":
             return self._heartbeat(now, direction, frames)
         if channel == "iopub" and direction == "in":
-            kind = "subscribe" if bytes(frames[0][:1]) == b"\x01" else "unsubscribe"
-            return Entry(now, direction, channel, frames, None, kind)
+            begins = bytes(frames[0][:1]) == b"\x01"
+            self._subscribed_to_all += (1 if begins else -1) if len(frames[0]) == 1 else 0
+            self._conversation.hears_all &= self._subscribed_to_all > 0
+            return Entry(now, direction, channel, frames, None, "subscribe" if begins else "unsubscribe")
+        if channel == "iopub":  # so the kernel knows of the subscription
+            self._conversation.hears_all |= self._subscribed_to_all > 0
         shown = [self._blot(frame) for frame in frames]
         good = "good" if self._key else "none"
         try:
