@@ -245,6 +245,13 @@ def test_a_kernel_that_does_not_want_to_end(relay: Start, tmp_path: Path) -> Non
     assert kernel.wait() == -9
 
 
+def test_a_frontends_arguments_are_for_the_kernel(relay: Start) -> None:
+    kernel = relay("--unknown", "--Session.username=me", "-x")
+    kernel.client().execute("1")
+    end(kernel)
+    assert kernel.stderr() == "[minikernel] ignored: --unknown --Session.username -x\n"
+
+
 def test_it_ends_with_its_launcher(relay: Start) -> None:
     launcher = subprocess.Popen(["sleep", "600"])
     kernel = relay(env={"JPY_PARENT_PID": str(launcher.pid)})
@@ -362,10 +369,27 @@ def test_what_it_cannot_do(tmp_path: Path) -> None:
         (["--kernel", kernelspec_of(tmp_path / "no", str(tmp_path / "nothing"))], "No such file or directory"),
         (["-o", str(tmp_path / "not" / "there")], "No such file or directory"),
         (["-f", str(tmp_path)], "cannot read the connection file"),
+        (["--", str(tmp_path / "nothing")], "No such file or directory"),
     ):
         done = run_trace(*arguments)
         assert (done.returncode, done.stdout) == (1, "")
         assert reason in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_frontend_goes_with_it(tmp_path: Path) -> None:
+    code = "import os, sys, time; open('pid', 'w').write(str(os.getpid())); time.sleep(600)"
+    command = [sys.executable, "-m", "minikernel", "trace", "--", sys.executable, "-c", code]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + TIMEOUT
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.terminate()
+        assert process.wait(TIMEOUT) == -signal.SIGTERM
+        assert gone(int((tmp_path / "pid").read_text()))
+    finally:
+        process.kill()
 
 
 def test_a_console(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
@@ -455,6 +479,15 @@ def test_faults(faulty: str, relay: Start, tmp_path: Path) -> None:
         assert fault in told, (code, text)
 
 
+def test_what_has_not_ended(relay: Start, tmp_path: Path) -> None:
+    kernel = relay(output=())
+    client = kernel.client()
+    client.execute("1")
+    client.start("import os; os._exit(0)")
+    assert kernel.wait() == 0
+    assert (tmp_path / "trace").read_text().endswith("[2] execute_request has had no reply and no idle\n")
+
+
 def test_the_record_is_the_kernels_own(relay: Start, tmp_path: Path) -> None:
     theirs, own = tmp_path / "theirs", tmp_path / "own"
     kernel = relay("--record", str(theirs), env={"MINIKERNEL_RECORD": str(own)})
@@ -513,6 +546,21 @@ def test_from_inside(start: Start) -> None:
     for message in result.messages:
         assert message["header"]["msg_id"] in [line["header"]["msg_id"] for line in seen]
     assert client.info["key"] not in kernel.stderr()
+
+
+def test_a_page_from_inside(start: Start) -> None:
+    kernel = start("--trace=web")
+    client = kernel.client()
+    page = Page(page_of(kernel))
+    try:
+        client.execute("1")
+        rows = rows_until(page, lambda row: row["summary"] == "idle")
+        assert [row["type"] for row in rows if row["request"] == 1] == [
+            "execute_request", "status", "execute_input", "execute_result", "execute_reply", "status"
+        ]  # fmt: skip
+    finally:
+        page.close()
+    end(kernel)
 
 
 def test_colours() -> None:

@@ -20,6 +20,7 @@ from typing import Any
 
 from ..protocol.wire import DELIMITER
 from .transcript import Entry, printable
+from .violations import Exchange
 
 #: Columns between the rails.
 _SPAN = 46
@@ -60,19 +61,32 @@ class Ladder:
         Returns the columns of a line.
     frames : bool
         Whether to write the bytes of every frame, too.
+    unfinished : callable
+        Returns the requests that have not ended, which are told at the end.
     """
 
     def __init__(
-        self, write: Callable[[str], object], colour: bool, width: Callable[[], int], frames: bool = False
+        self,
+        write: Callable[[str], object],
+        colour: bool,
+        width: Callable[[], int],
+        frames: bool,
+        unfinished: Callable[[], list[Exchange]],
     ) -> None:
         self._write = write
+        self._unfinished = unfinished
         self._colour = colour
         self._width = width
         self._frames = frames
 
     def __call__(self, entry: Entry | None) -> None:
         """Write an entry."""
-        if entry is None or (entry.channel == "hb" and not self._frames and not entry.violations):
+        if entry is None:
+            for each in self._unfinished():
+                lack = " and ".join(["no reply"] * each.waits() + ["no idle"] * (not each.idle))
+                self._write(f"{f'[{each.number}]':>19} {printable(each.msg_type)} has had {lack}\n")
+            return
+        if entry.channel == "hb" and not self._frames and not entry.violations:
             return  # a heartbeat a second would bury the rest
         if entry.latency is None:
             when = f"{time.strftime('%H:%M:%S', time.localtime(entry.time))}.{int(entry.time % 1 * 1000):03}"

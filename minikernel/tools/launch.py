@@ -13,6 +13,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 from typing import IO, Any
@@ -46,9 +47,15 @@ def kernelspec(name: str) -> tuple[Path, dict[str, Any]]:
 
 
 def start(
-    name: str, connection_file: str, stdout: int | IO[bytes] | None = None, stderr: int | IO[bytes] | None = None
+    name: str,
+    connection_file: str,
+    stdout: int | IO[bytes] | None = None,
+    stderr: int | IO[bytes] | None = None,
+    arguments: Sequence[str] = (),
 ) -> subprocess.Popen[bytes]:
     """Start the kernel `name`, a name or a directory, on a connection file; its stdin is empty.
+
+    Further `arguments` come behind the kernelspec's.
 
     To be called from the main thread: where the kernel is made to end, it is with the thread that has started it.
 
@@ -64,7 +71,7 @@ def start(
         argv[0] = _python(directory, argv[0])
     env = {key: Template(str(value)).safe_substitute(os.environ) for key, value in (spec.get("env") or {}).items()}
     return subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True,
+        [*argv, *arguments], stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True,
         env={**os.environ, **env, "JPY_PARENT_PID": str(os.getpid())}, preexec_fn=_end_with_parent(),
     )  # fmt: skip
 

@@ -189,7 +189,7 @@ class Relay:
             frames.append(source.recv(copy=len(frames) < 8))
         try:
             _send(sink, frames)
-        except zmq.Again:
+        except zmq.Again:  # only iopub has a mark
             self._hold(frames)
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:

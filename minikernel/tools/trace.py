@@ -55,10 +55,14 @@ def main(arguments: list[str]) -> int:
     if arguments[1:2] == ["install"]:
         options = _install_parser().parse_args(arguments[2:end])
         return _install(options)
-    options = _parser().parse_args(arguments[1:end])
+    options, unknown = _parser().parse_known_args(arguments[1:end])
+    if unknown and not options.connection_file:
+        _parser().error(
+            f"unknown: {' '.join(unknown)}"
+        )  # else a frontend has added them, and they are the kernel's
     sys.setswitchinterval(0.0005)  # what looks at messages must not keep those who wait for them
     try:
-        relayed = Relayed(options, command)
+        relayed = Relayed(options, unknown, command)
     except (OSError, ValueError) as error:
         log.write(" ".join(str(getattr(error, "strerror", None) or error).split()))
         return 1
@@ -126,7 +130,7 @@ class Relayed:
         It can't be: no such kernel, a port in use, a connection file or an option that makes no sense.
     """
 
-    def __init__(self, options: argparse.Namespace, command: list[str]) -> None:
+    def __init__(self, options: argparse.Namespace, arguments: list[str], command: list[str]) -> None:
         _, spec = launch.kernelspec(options.kernel)
         self._by_message = spec.get("interrupt_mode") == "message"
         self._path, front, in_file = connect.choose(options.connection_file, {})
@@ -143,12 +147,16 @@ class Relayed:
                 connect.save(self._path, front)
             self._frontend: subprocess.Popen[bytes] | None = None
             signal.signal(signal.SIGINT, lambda *_: None)  # there is no kernel yet that it could interrupt
-            self._kernel = launch.start(options.kernel, own)
-            if command:
-                self._frontend = subprocess.Popen(_with_file(command, self._path))
-            elif self._ours:
-                log.write(f"To attach a console:  jupyter console --existing {self._path}")
-            self._watch()
+            self._kernel = launch.start(options.kernel, own, arguments=arguments)
+            try:
+                if command:
+                    self._frontend = subprocess.Popen(_with_file(command, self._path))
+                elif self._ours:
+                    log.write(f"To attach a console:  jupyter console --existing {self._path}")
+                self._watch()
+            except BaseException:
+                self._kernel.kill()
+                raise
         except BaseException:
             self._clean_up()
             raise
@@ -210,7 +218,9 @@ class Relayed:
             self._end()
 
     def _end(self) -> None:
-        """Let the kernel end, and make it when it does not."""
+        """Let the kernel end, and make it when it does not; the frontend has no kernel then."""
+        if self._frontend is not None and self._frontend.poll() is None:
+            self._frontend.terminate()
         if self._kernel.poll() is None:
             self._kernel.terminate()
             signal.signal(signal.SIGALRM, lambda *_: self._kernel.kill())
@@ -262,6 +272,7 @@ def tracers(options: argparse.Namespace, info: dict[str, Any], path: str, relaye
                 recorder("end", "", [])
 
         found.append(Tap(record, lossless=True))
+    transcript = Transcript(info, relayed)
     views: list[View] = []
     if options.web is not None:
         from .page import Page
@@ -281,11 +292,12 @@ def tracers(options: argparse.Namespace, info: dict[str, Any], path: str, relaye
             while rest:
                 rest = rest[os.write(fd(), rest) :]
 
-        views.append(
-            JsonLines(write) if options.json else Ladder(write, colourful(fd()), width_of(fd()), options.frames)
-        )
+        if options.json:
+            views.append(JsonLines(write))
+        else:
+            views.append(Ladder(write, colourful(fd()), width_of(fd()), options.frames, transcript.open))
     if views:
-        found.append(Tap(Show(Transcript(info, relayed), views)))
+        found.append(Tap(Show(transcript, views)))
     return found
 
 

@@ -180,7 +180,7 @@ class Transcript:
         return Entry(now, direction, channel, shown, message, msg_type, good, asked, latency, violations)
 
     def open(self) -> list[Exchange]:
-        """Return the requests that have not been answered, or whose idle has not come."""
+        """Return the requests that have not ended."""
         return self._conversation.open()
 
     def _heartbeat(self, now: float, direction: str, frames: list[Frame]) -> Entry:

@@ -138,6 +138,10 @@ class Exchange:
     def __str__(self) -> str:
         return f"{self.msg_type} [{self.number}]"
 
+    def waits(self) -> bool:
+        """Tell whether there should be a reply, and is none yet."""
+        return reply_type(self.msg_type) is not None and not self.replied
+
 
 class Conversation:
     """All that one kernel and its frontends have said, from the kernel's start.
@@ -156,7 +160,7 @@ class Conversation:
 
     def open(self) -> list[Exchange]:
         """Return the requests that have begun, or should have, and have not ended."""
-        return [each for each in self._exchanges.values() if not each.idle or _unanswered(each)]
+        return [each for each in self._exchanges.values() if not each.idle or each.waits()]
 
     def take(
         self, direction: str, channel: str, message: Mapping[str, Any], time: float
@@ -213,10 +217,6 @@ class Conversation:
             found.append(Violation(f"{asked} came on {asked.channel} and is answered on {channel}", ROUTING))
         asked.replied = True
         return found
-
-
-def _unanswered(asked: Exchange) -> bool:
-    return reply_type(asked.msg_type) is not None and not asked.replied
 
 
 def _msg_id(header: Any) -> str:
