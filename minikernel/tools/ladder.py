@@ -83,8 +83,8 @@ class Ladder:
         """Write an entry."""
         if entry is None:
             for each in self._unfinished():
-                lack = " and ".join(["no reply"] * each.waits() + ["no idle"] * (not each.idle))
-                self._write(f"{f'[{each.number}]':>19} {printable(each.msg_type)} has had {lack}\n")
+                lacks = " and ".join(f"no {what}" for what in each.lacks())
+                self._write(f"{f'[{each.number}]':>19} {printable(each.msg_type)} has had {lacks}\n")
             return
         if entry.channel == "hb" and not self._frames and not entry.violations:
             return  # a heartbeat a second would bury the rest

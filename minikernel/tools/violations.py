@@ -138,9 +138,10 @@ class Exchange:
     def __str__(self) -> str:
         return f"{self.msg_type} [{self.number}]"
 
-    def waits(self) -> bool:
-        """Tell whether there should be a reply, and is none yet."""
-        return reply_type(self.msg_type) is not None and not self.replied
+    def lacks(self) -> list[str]:
+        """Return what has to come, and has not been seen yet: "reply", "idle"."""
+        reply = reply_type(self.msg_type) is not None and not self.replied
+        return ["reply"] * reply + ["idle"] * (self.heard and not self.idle)
 
 
 class Conversation:
@@ -160,7 +161,7 @@ class Conversation:
 
     def open(self) -> list[Exchange]:
         """Return the requests that have begun, or should have, and have not ended."""
-        return [each for each in self._exchanges.values() if not each.idle or each.waits()]
+        return [each for each in self._exchanges.values() if each.lacks()]
 
     def take(
         self, direction: str, channel: str, message: Mapping[str, Any], time: float
