@@ -92,7 +92,8 @@ class Entry(NamedTuple):
     def summary(self) -> str:
         """Return the fields that matter, on one line of printable characters."""
         if self.message is None:
-            return ""
+            subscribing = self.channel == "iopub" and self.direction == "in"
+            return _short(bytes(self.frames[0][1:]).decode(errors="replace")) if subscribing else ""
         content = self.message.content
         if not isinstance(content, dict):
             return _short(content)
