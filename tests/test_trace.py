@@ -367,7 +367,7 @@ def test_the_readmes_ladder(relay: Start, tmp_path: Path) -> None:
     kernel = relay(output=())
     kernel.client().execute("print('hi')")
     end(kernel)
-    [shown] = re.findall(r"```text\n(\d\d:.*?)```", (Path(__file__).parent.parent / "README.md").read_text(), re.S)
+    [shown] = re.findall(r"```ladder\n(.*?)```", (Path(__file__).parent.parent / "README.md").read_text(), re.S)
     seen = [rung for rung in rungs((tmp_path / "trace").read_text()) if rung.startswith("[1]")]
     for channel in "shell", "iopub":  # which of two channels was first is nobody's promise
         assert [rung for rung in seen if channel in rung] == [rung for rung in rungs(shown) if channel in rung]
