@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from .kernel.kernel import Language
 
 #: The commands, and the tool that each is.
-COMMANDS = {"install": "install", "uninstall": "install", "list": "install", "protocol": "protocol"}
+COMMANDS = {"install": "install", "uninstall": "install", "list": "install", "protocol": "protocol",
+            "trace": "trace"}  # fmt: skip
 
 _USAGE = """\
 usage: minikernel [-f FILE] [options]      run a kernel
@@ -39,6 +40,7 @@ usage: minikernel [-f FILE] [options]      run a kernel
   --shell, --iopub, --stdin, --control, --hb PORT
   --Session.key KEY              better left to the connection file
   --Session.signature_scheme hmac-HASH
+  --trace[=web,json,frames]      show every message on stderr; or on a live page, or as JSON lines
   --record FILE                  write every message to the end of FILE, as JSON; or to a file in it, a directory
   --help, --version
 
@@ -98,6 +100,9 @@ def parse(arguments: list[str]) -> tuple[dict[str, str], list[str]]:
     rest = iter(arguments)
     for argument in rest:
         name, equals, value = argument.partition("=")
+        if name == "--trace":  # its value is optional
+            fields["trace"] = value
+            continue
         if name not in _FIELDS:
             ignored.append(name)
             continue
@@ -122,6 +127,7 @@ def run(fields: dict[str, str], ignored: list[str], language: Language | None = 
     from .protocol.wire import Session
 
     history, given = fields.pop("history", None), fields.pop("file", None)
+    trace = fields.pop("trace", None)
     record_path = fields.pop("record", None) or os.environ.get("MINIKERNEL_RECORD")
     try:
         path, info, in_file = connect.choose(given, fields)
@@ -174,6 +180,10 @@ def run(fields: dict[str, str], ignored: list[str], language: Language | None = 
         from .protocol import record
 
         record.start(channels, info, path, record_path)
+    if trace is not None:
+        from .tools import trace as tracing
+
+        tracing.inside(channels, info, path, trace)
     if given is None and "JPY_PARENT_PID" not in os.environ:
         print(f"To attach a console:  jupyter console --existing {os.path.basename(path)}", flush=True)
     kernel.run()

@@ -202,6 +202,7 @@ class KernelProcess:
         ports: bool = False,
         without: tuple[str, ...] = (),
         connection_file: Path | None = None,
+        command: tuple[str, ...] = (),
         **fields: Any,
     ) -> None:
         self.connection_file = connection_file or directory / f"kernel-{os.urandom(4).hex()}.json"
@@ -220,7 +221,7 @@ class KernelProcess:
             environment["PYTHONPATH"] = os.pathsep.join([str(hiding), environment.get("PYTHONPATH", "")])
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "minikernel", "-f", str(self.connection_file), *arguments],
+                [sys.executable, "-m", "minikernel", *command, "-f", str(self.connection_file), *arguments],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 cwd=directory, env=environment, start_new_session=True,
             )  # fmt: skip

@@ -1,7 +1,8 @@
 """The observer: holds all that kernels say against the table of messages and against the bracket rule.
 
 Every kernel of the test suite, whoever starts it, records its messages (``protocol.record``); `Observer` reads
-the records after each test.  The rules, for every request on shell and control:
+the records after each test.  What any kernel must keep is in ``minikernel.tools.violations``; these are the rules
+for ours, for every request on shell and control:
 
 * *Parent*: what the kernel sends has the header of a request that has arrived as its parent, to the letter;
   only ``starting``, which comes before all else, and ``iopub_welcome`` have none.
@@ -30,20 +31,8 @@ from typing import Any
 from minikernel.kernel import handlers
 from minikernel.kernel.kernel import BESIDE, WHILE_AWAITING
 from minikernel.protocol.messages import MESSAGES, reply_type
+from minikernel.tools.violations import LATE, of_message
 
-#: What may follow the idle of its request.
-LATE = frozenset(
-    (
-        "stream",
-        "display_data",
-        "update_display_data",
-        "clear_output",
-        "comm_open",
-        "comm_msg",
-        "comm_close",
-        "debug_event",
-    )
-)
 #: What the end of a kernel may cut off.
 USERS = WHILE_AWAITING | {"execute_request", "debug_request", "complete_request", "inspect_request"}
 
@@ -51,28 +40,15 @@ Json = dict[str, Any]
 
 
 def check(channel: str, message: Json) -> None:
-    """Hold a message of the kernel against the table."""
+    """Hold a message of the kernel against the table, and against what we ask of ourselves beyond it."""
     header, content = message["header"], message["content"]
     msg_type = header["msg_type"]
     assert msg_type in MESSAGES, f"{msg_type} is not in the table"
-    spec = MESSAGES[msg_type]
-    assert spec.sender in ("kernel", "both"), f"{msg_type} is not the kernel's to send"
-    # a request on the wrong channel is refused there
-    assert channel in spec.channel.split() or content.get("status") == "error", f"{msg_type} on {channel}"
-    assert set(header) >= {"msg_id", "msg_type", "session", "username", "date", "version"}, header
-    date = header["date"]
-    assert date.endswith("Z") if isinstance(date, str) else date.tzinfo is not None, date
-    assert isinstance(message["parent_header"], dict)
-    failed = content.get("status") in ("error", "aborted")
-    for name, field in spec.fields.items():
-        if content.get(name) is None:
-            assert not field.required or (failed and name != "status"), f"{msg_type} lacks {name}: {content}"
-        else:
-            assert isinstance(content[name], field.types), f"{name} of {msg_type}: {content[name]!r}"
-    if content.get("status") == "error":
-        assert {"ename", "evalue", "traceback"} <= set(content), content
+    found = of_message("out", channel, message)
+    assert not found, "; ".join(map(str, found))
     if msg_type == "stream":
         assert content["text"], "an empty stream"
+    assert isinstance(message["parent_header"], dict)
     orphan = msg_type == "iopub_welcome" or content.get("execution_state") == "starting"
     assert orphan != bool(message["parent_header"].get("msg_id")), (
         f"{msg_type} has {'a' if orphan else 'no'} parent"

@@ -92,6 +92,7 @@ class Notebook:
     """A notebook's page, in either application."""
 
     numbers = itertools.count()
+    kernelspec = KERNELSPEC
 
     def __init__(self, page: Page, server: Server, app: str, *cells: str) -> None:
         self.page = page
@@ -101,7 +102,7 @@ class Notebook:
                 {"cell_type": "code", "source": cell, "metadata": {}, "outputs": [], "execution_count": None}
                 for cell in cells
             ],
-            "metadata": {"kernelspec": KERNELSPEC}, "nbformat": 4, "nbformat_minor": 4,
+            "metadata": {"kernelspec": self.kernelspec}, "nbformat": 4, "nbformat_minor": 4,
         }  # fmt: skip
         server.ask("PUT", f"/api/contents/{self.name}", {"type": "notebook", "content": content})
         page.goto(app + self.name + "?reset")

@@ -262,7 +262,7 @@ FAULTS: dict[str, tuple[Callable[[Lines], None], str]] = {
     "a reply without status": (changed(("kernel_info_reply",), "content.status"), "lacks status"),
     "an error without a name": (changed(("execute_reply", None, CELL), "content.status", "error"), "'status': 'error'"),
     "an empty stream": (changed(("stream",), "content.text", ""), "an empty stream"),
-    "a header without date": (changed(("stream",), "header.date"), "msg_id"),
+    "a header without date": (changed(("stream",), "header.date"), "lacks date"),
     "a date without a zone": (changed(("stream",), "header.date", "2026-01-01T00:00:00.0"), "2026"),
 }  # fmt: skip
 

@@ -105,7 +105,7 @@ def test_the_exercise(tmp_path: Path) -> None:
 def test_every_block_is_run() -> None:
     """Those without a language are the transcript, and what an example of a file looks like."""
     labels = re.findall(r"^```(.+)$", README, re.M)
-    assert set(labels) == {"sh", "python", "text", "json", "python exercise", "python solution"}
+    assert set(labels) == {"sh", "python", "text", "json", "ladder", "python exercise", "python solution"}
     assert len(blocks("")) == 1 and len(blocks("text")) == len(book.BLOCKS)
 
 

@@ -26,6 +26,12 @@ def serve(socket: zmq.Socket[bytes], info: dict[str, Any]) -> None:
     socket.curve_server = True
 
 
+def join(socket: zmq.Socket[bytes], info: dict[str, Any]) -> None:
+    """Make a client's socket, before it is connected, encrypt with the connection file's keys."""
+    socket.curve_secretkey = info["curve_secretkey"].encode()
+    socket.curve_publickey = socket.curve_serverkey = info["curve_publickey"].encode()
+
+
 def key_pair() -> dict[str, str]:
     """Return the fields ``curve_publickey`` and ``curve_secretkey`` of a new pair, for a connection file."""
     public, secret = zmq.curve_keypair()

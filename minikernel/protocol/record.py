@@ -47,25 +47,35 @@ def start(channels: Channels, info: dict[str, Any], connection_file: str, path: 
 class Recorder:
     """A tracer that writes what it sees to the end of the file `path`.
 
+    Parameters
+    ----------
+    path : str
+        Is made, or added to.
+    session : Session
+        Tells what is refused.  Nobody else uses it.
+    foreign : bool
+        Whether the kernel is not ours, so that what it sends has to be looked at as well.
+
     Raises
     ------
     OSError
         The file can't be opened.
     """
 
-    def __init__(self, path: str, session: Session) -> None:
+    def __init__(self, path: str, session: Session, foreign: bool = False) -> None:
         self._path = path
+        self._foreign = foreign
         self._session = session
         # of a pipe that nobody reads, no kernel may come to a halt
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600)
         if stat.S_ISREG(os.fstat(self._fd).st_mode):
             os.fchmod(self._fd, 0o600)
 
-    def __call__(self, direction: str, channel: str, frames: list[Frame]) -> None:
-        """Write one line.  The channels thread."""
+    def __call__(self, direction: str, channel: str, frames: list[Frame], when: float | None = None) -> None:
+        """Write one line, of now or of what was seen before.  The channels thread, or that of a relay's tap."""
         if self._fd < 0:
             return
-        line = b'{"time": %.6f, "direction": "%b"' % (time.time(), direction.encode())
+        line = b'{"time": %.6f, "direction": "%b"' % (when or time.time(), direction.encode())
         if direction != "end":
             line += b', "channel": "%b", %b' % (channel.encode(), self._describe(direction, frames))
         rest = memoryview(line + b"}\n")
@@ -81,7 +91,7 @@ class Recorder:
 
     def _describe(self, direction: str, frames: list[Frame]) -> bytes:
         """Return the fields of a message as JSON text."""
-        if direction == "in":
+        if direction == "in" or self._foreign:
             try:
                 self._session.unpack(frames)
             except WireError as error:

@@ -19,6 +19,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -52,27 +53,31 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     if options.command == "list":
         return _list()
-    target = _kernels_dir(options) / options.name
+    target = kernels_dir(options) / options.name
+    if options.command == "install":
+        return carry_out("install", target, lambda: install(target, _spec(options)))
+    return carry_out("uninstall", target, lambda: uninstall(target))
+
+
+def carry_out(command: str, target: Path, action: Callable[[], None]) -> int:
+    """Do what a command does to a kernelspec's directory, tell how it went, and return the exit code."""
     try:
-        if options.command == "install":
-            install(target, _spec(options))
-        else:
-            uninstall(target)
+        action()
     except OSError as error:
         hint = "; try --user or --prefix" if isinstance(error, PermissionError) else ""
-        print(f"cannot {options.command} {target}: {error.strerror or error}{hint}", file=sys.stderr)
+        print(f"cannot {command} {target}: {error.strerror or error}{hint}", file=sys.stderr)
         return 1
-    print(f"{options.command}ed {target}")
-    first = find().get(options.name)
+    print(f"{command}ed {target}")
+    first = find().get(target.name)
     if first and not (target.exists() and first.samefile(target)):
         print(f"note: from here, Jupyter finds {first}")
-    elif not first and options.command == "install":
+    elif not first and command == "install":
         print(f"note: Jupyter looks there only with JUPYTER_PATH={target.parent.parent}")
     return 0
 
 
-def install(target: Path, spec: dict[str, Any]) -> None:
-    """Put a kernelspec in place, with our logos.
+def install(target: Path, spec: dict[str, Any], logos: Path | None = None) -> None:
+    """Put a kernelspec in place, with its logos.
 
     Parameters
     ----------
@@ -80,6 +85,8 @@ def install(target: Path, spec: dict[str, Any]) -> None:
         The directory; one that exists is replaced as a whole.
     spec : dict
         What to write into ``kernel.json``.
+    logos : Path, optional
+        The directory whose logos it gets; ours by default.
 
     Raises
     ------
@@ -90,7 +97,7 @@ def install(target: Path, spec: dict[str, Any]) -> None:
     with _beside(target) as workshop:
         new, old = Path(workshop, "new"), Path(workshop, "old")
         new.mkdir()
-        for logo in _source().glob("logo-*"):
+        for logo in (logos or _source()).glob("logo-*"):
             shutil.copyfile(logo, new / logo.name)
         (new / "kernel.json").write_text(json.dumps(spec, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         if os.path.lexists(target):
@@ -150,16 +157,8 @@ def is_ours(directory: Path) -> bool:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="minikernel", description="Manage the kernels that Jupyter finds.")
     commands = parser.add_subparsers(dest="command", required=True)
-    common = argparse.ArgumentParser(add_help=False)
+    common = argparse.ArgumentParser(add_help=False, parents=[places()])
     common.add_argument("--name", type=_name, default="minikernel", help="the kernel's name (minikernel)")
-    where = common.add_mutually_exclusive_group()
-    where.add_argument(
-        "--sys-prefix", action="store_true",
-        help="for this environment: the default in a virtual or conda environment of yours",
-    )  # fmt: skip
-    where.add_argument("--user", action="store_true", help="for you, in any environment: the default elsewhere")
-    where.add_argument("--prefix", metavar="P", help="in P/share/jupyter/kernels")
-    where.add_argument("--system", action="store_true", help="for all users")
     adding = commands.add_parser("install", parents=[common], help="install this kernel for Jupyter to find")
     adding.add_argument("--display-name", metavar="TEXT", help='what frontends show: "Python 3 (NAME)"')
     adding.add_argument(
@@ -172,6 +171,20 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     commands.add_parser("uninstall", parents=[common], help="remove an installed kernel")
     commands.add_parser("list", help="list the kernels that Jupyter finds; * marks ours")
+    return parser
+
+
+def places() -> argparse.ArgumentParser:
+    """Return a parser of the options that say for whom a kernel is; `kernels_dir` obeys them."""
+    parser = argparse.ArgumentParser(add_help=False)
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--sys-prefix", action="store_true",
+        help="for this environment: the default in a virtual or conda environment of yours",
+    )  # fmt: skip
+    where.add_argument("--user", action="store_true", help="for you, in any environment: the default elsewhere")
+    where.add_argument("--prefix", metavar="P", help="in P/share/jupyter/kernels")
+    where.add_argument("--system", action="store_true", help="for all users")
     return parser
 
 
@@ -193,7 +206,7 @@ class _Variable(argparse.Action):
         setattr(options, self.dest, {**getattr(options, self.dest), name: value if equals else values[1]})
 
 
-def _kernels_dir(options: argparse.Namespace) -> Path:
+def kernels_dir(options: argparse.Namespace) -> Path:
     """Return the ``kernels`` directory that the options choose."""
     if options.prefix is not None:
         data = os.path.join(os.path.abspath(os.path.expanduser(options.prefix)), "share", "jupyter")
