@@ -60,16 +60,16 @@ class Request:
         What has been sent already, and whether all has.
     before : Request, optional
         The cell that awaits meanwhile.
-    started : str
-        When its answering began, in ISO 8601; in the reply's metadata.
+    began, started : float, str
+        When its answering began: on the monotonic clock, and in ISO 8601 for the reply's metadata.
     afterwards : callable, optional
         Called by dispatch when the idle has been queued.
     """
 
     __slots__ = (
-        "afterwards", "before", "channel", "claim", "content", "done", "execution_count", "header", "header_frame",
-        "idents", "idle", "kernel", "message", "metadata", "msg_type", "number", "payload", "replied", "started",
-        "stored", "worker",
+        "afterwards", "before", "began", "channel", "claim", "content", "done", "execution_count", "header",
+        "header_frame", "idents", "idle", "kernel", "message", "metadata", "msg_type", "number", "payload",
+        "replied", "started", "stored", "worker",
     )  # fmt: skip
 
     def __init__(self, kernel: Kernel, worker: Worker, channel: str, message: Message, number: int) -> None:
@@ -87,7 +87,7 @@ class Request:
         self.payload: list[dict[str, Any]] = []
         self.execution_count = 0
         self.stored = False
-        self.started = ""
+        self.began, self.started = 0.0, ""
         self.replied = self.idle = self.done = False
         self.before: Request | None = None
         self.claim: dict[str, object] | None = None

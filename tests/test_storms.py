@@ -1,0 +1,36 @@
+"""Each storm of the soak command for a second or two, and what they have shown."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from client import KernelProcess
+from soak.storms import STORMS, Target
+
+#: How often, here; and more is the soak command's business.
+COUNTS = {"requests": 3000, "vanish": 500}
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("name", STORMS)
+def test_a_storm(kernel: KernelProcess, name: str) -> None:
+    STORMS[name](Target(kernel, random.Random(name)), COUNTS[name])
+    assert kernel.client().execute("6 * 7").result == "42"
+
+
+def test_what_is_kept_waiting_overtakes_and_the_rest_keeps_its_order(kernel: KernelProcess, tmp_path: Path) -> None:
+    """Many requests behind a cell: those that need no user code are answered beside it, in their own order."""
+    client = kernel.client()
+    client.start(f"import os, time\nwhile not os.path.exists({str(tmp_path / 'on')!r}): time.sleep(0.01)")
+    kinds = [
+        ("execute_request", {"code": "x = 1"}), ("complete_request", {"code": "pri", "cursor_pos": 3}),
+        ("kernel_info_request", {}), ("history_request", {"hist_access_type": "tail", "n": 1}),
+    ]  # fmt: skip
+    queued = [[client.send(kind, content) for _ in range(100) for kind, content in kinds[n::2]] for n in (0, 1)]
+    beside = [client.receive("shell")["parent_header"]["msg_id"] for _ in queued[1]]
+    assert beside == queued[1]
+    (tmp_path / "on").touch()
+    answered = [client.receive("shell")["parent_header"]["msg_id"] for _ in range(1 + len(queued[0]))]
+    assert answered[1:] == queued[0]
