@@ -18,6 +18,9 @@ frame of the kernel decides:
 So a kernel function is never torn, except where it says with `@landing` that it is prepared.  An
 interrupt_request sends the process the same signal, to the whole process group when the kernel leads one, as a
 terminal would: children are interrupted too.
+
+Code in C that neither returns nor looks for signals can't be broken off.  Whoever interrupts it once more is told
+where it is (`stuck`), as soon as a thread may run to say so: not while that C code holds the GIL.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from .loop import Loop
 
 if TYPE_CHECKING:
     from ..protocol.channels import Channels
+    from .request import Request
     from .worker import Worker
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -43,6 +47,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 NUDGE = signal.SIGURG
 #: Seconds until a signal is looked after.
 AFTER = 0.02
+#: Seconds that a second interrupt has, too, before it is said where the code is.
+PATIENCE = 0.3
 #: The threads whose interrupt waits for their next checkpoint.
 pending: set[int] = set()
 #: Called when a SIGINT has come, to interrupt what runs in other threads; must be safe in a signal handler.
@@ -50,12 +56,16 @@ others: Callable[[], object] | None = None
 #: Asked first, with a thread's ident: true while a debugger is at work on top of the user's frame, and must not
 #: be torn.  The interrupt is pending then, and the debugger sees to it that it lands.
 held: Callable[[int, FrameType | None], bool] | None = None
+#: Called in the channels thread with the request and the frame of code that two interrupts have not reached.
+stuck: Callable[[Request, FrameType], object] | None = None
 
 _package = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _landings: set[CodeType] = {Loop.main.__code__}
 _loops = {Loop.wait.__code__, Loop.run.__code__}
 _worker: Worker | None = None
 _wakeup_fd = -1
+#: How many nudges have been sent, and how many of them the main thread has felt: a signal before them, too.
+_sent = _felt = 0
 #: The signal masks of threads that are forking.
 _masks: dict[int, set[Any]] = {}
 
@@ -110,15 +120,35 @@ def install(worker: Worker, channels: Channels, terminate: Callable[[], object])
     _wakeup_fd, channels.outbox.lent = channels.outbox.waker_fd, True
     signal.set_wakeup_fd(_wakeup_fd, warn_on_full_buffer=False)
 
+    first, told = 0, True
+
+    def got_through() -> bool:
+        return _felt >= first and worker.ident not in pending
+
     def arrived(signals: bytes) -> None:
+        nonlocal first, told
+        for _ in range(signals.count(signal.SIGINT)):
+            if got_through():
+                first, told = _sent + 1, False
+            elif not told:
+                told = True
+                channels.call_later(PATIENCE, tell)
         if signal.SIGTERM in signals and signal.getsignal(signal.SIGTERM) is on_sigterm:
             terminate()
         if signals.strip(bytes([NUDGE])):
             channels.call_later(AFTER, nudge)
 
+    def tell() -> None:
+        request, frame = worker.running, sys._current_frames().get(worker.ident)
+        ours = signal.getsignal(signal.SIGINT) is on_sigint and signal.getsignal(NUDGE) is _on_nudge
+        if ours and held is None and stuck and request and frame and not got_through():
+            stuck(request, frame)
+
     def nudge() -> None:
+        global _sent
         main = threading.main_thread().ident
         assert main is not None
+        _sent += 1
         signal.pthread_kill(main, NUDGE)
         if worker.ident in pending:
             channels.call_later(AFTER, nudge)
@@ -220,6 +250,8 @@ def on_sigint(signum: int, frame: FrameType | None) -> None:
 
 
 def _on_nudge(signum: int, frame: FrameType | None) -> None:
+    global _felt
+    _felt = _sent
     if _worker is not None and _worker.ident in pending:
         pending.discard(_worker.ident)
         _land(frame)
