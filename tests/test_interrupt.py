@@ -64,7 +64,7 @@ CODES = {
     "queue": "print('go'); queue.Queue().get()",
     "simple queue": "print('go'); queue.SimpleQueue().get()",
     "future": "print('go'); concurrent.futures.Future().result()",
-    "pool": "pool = multiprocessing.get_context('fork').Pool(1); print('go'); pool.map(time.sleep, [30])",
+    "pool": "pool = multiprocessing.get_context('fork').Pool(1); print('go')\ntry: pool.map(time.sleep, [30])\nfinally: pool.terminate()",
     "waitpid": "child = subprocess.Popen(['sleep', '30'], start_new_session=True); print('go')\ntry: child.wait()\nfinally: child.kill()",
     "select": "print('go'); select.select([here], [], [])",
     "pipe": "r, w = os.pipe(); print('go'); os.read(r, 1)",
@@ -237,10 +237,23 @@ def test_a_background_task_that_blocks_an_idle_kernel_can_be_interrupted(kernel:
 
 def test_a_child_of_the_cell_is_interrupted_too(kernel: KernelProcess) -> None:
     client = kernel.client()
-    msg_id = client.start("import os; print('go'); r = os.system('sleep 30'); print('done', flush=True)")
+    msg_id = client.start("import os; r = os.system('echo go; sleep 30'); print('done')")
     client.output(msg_id, "go")
     client.request("interrupt_request", channel="control")
     client.finish(msg_id)
+
+
+def test_only_interrupts_are_looked_after(kernel: KernelProcess) -> None:
+    """What waits for the next signal is not woken a second time, neither by an alarm nor by an interrupt before."""
+    client = kernel.client()
+    client.execute("import signal, time; signal.signal(signal.SIGALRM, lambda *a: None)")
+    for _ in range(3):
+        msg_id = client.start("print('go'); time.sleep(30)")
+        client.output(msg_id, "go")
+        kernel.interrupt()
+        client.finish(msg_id)
+        code = "began = time.monotonic()\nfor _ in range(2): signal.setitimer(signal.ITIMER_REAL, 0.1); signal.pause()\n"
+        assert client.execute(code + "time.monotonic() - began >= 0.2").result == "True"
 
 
 def test_a_cell_may_catch_it(kernel: KernelProcess) -> None:

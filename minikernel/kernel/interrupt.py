@@ -64,8 +64,9 @@ _landings: set[CodeType] = {Loop.main.__code__}
 _loops = {Loop.wait.__code__, Loop.run.__code__}
 _worker: Worker | None = None
 _wakeup_fd = -1
-#: How many nudges have been sent, and how many of them the main thread has felt: a signal before them, too.
-_sent = _felt = 0
+#: How many SIGINTs the channels thread has heard of, that many when it last nudged, and how many the main thread
+#: has felt; it may feel several at once.
+_heard = _nudged = _felt = 0
 #: The signal masks of threads that are forking.
 _masks: dict[int, set[Any]] = {}
 
@@ -109,7 +110,8 @@ def install(worker: Worker, channels: Channels, terminate: Callable[[], object])
 
     Python's handlers run when the main thread gets to them.  A signal that comes a moment before a blocking
     call, or goes to another thread, does not end that call.  So the channels thread hears of every signal,
-    too, and nudges the main thread a moment later, until no interrupt is pending any more.
+    too, and nudges the main thread a moment later if it may not have felt an interrupt, until none is pending any
+    more.  Other signals are the user's while code runs: a nudge would end a `signal.pause` that waits for the next.
     """
     global _worker, _wakeup_fd
     _worker = worker
@@ -120,38 +122,49 @@ def install(worker: Worker, channels: Channels, terminate: Callable[[], object])
     _wakeup_fd, channels.outbox.lent = channels.outbox.waker_fd, True
     signal.set_wakeup_fd(_wakeup_fd, warn_on_full_buffer=False)
 
-    first, told = 0, True
+    told = True
 
     def got_through() -> bool:
-        return _felt >= first and worker.ident not in pending
+        return _felt >= _heard and worker.ident not in pending
 
     def arrived(signals: bytes) -> None:
-        nonlocal first, told
+        global _heard
+        nonlocal told
+        if signal.SIGTERM in signals and signal.getsignal(signal.SIGTERM) is on_sigterm:
+            terminate()
         for _ in range(signals.count(signal.SIGINT)):
             if got_through():
-                first, told = _sent + 1, False
+                told = False
             elif not told:
                 told = True
                 channels.call_later(PATIENCE, tell)
-        if signal.SIGTERM in signals and signal.getsignal(signal.SIGTERM) is on_sigterm:
-            terminate()
-        if signals.strip(bytes([NUDGE])):
-            channels.call_later(AFTER, nudge)
+            _heard = max(_heard + 1, _felt)
+        if signal.SIGINT in signals:
+            channels.call_later(AFTER, lambda: look_after(AFTER))
+        elif signals.strip(bytes([NUDGE])):
+            channels.call_later(AFTER, nudge_if_idle)
+
+    def look_after(delay: float) -> None:
+        if not got_through() and signal.getsignal(NUDGE) is _on_nudge:
+            nudge()
+            channels.call_later(delay, lambda: look_after(min(2 * delay, 0.5)))
+
+    def nudge() -> None:
+        global _nudged
+        main = threading.main_thread().ident
+        assert main is not None
+        _nudged = _heard
+        signal.pthread_kill(main, NUDGE)
+
+    def nudge_if_idle() -> None:
+        if worker.running is None:
+            nudge()
 
     def tell() -> None:
         request, frame = worker.running, sys._current_frames().get(worker.ident)
         ours = signal.getsignal(signal.SIGINT) is on_sigint and signal.getsignal(NUDGE) is _on_nudge
         if ours and held is None and stuck and request and frame and not got_through():
             stuck(request, frame)
-
-    def nudge() -> None:
-        global _sent
-        main = threading.main_thread().ident
-        assert main is not None
-        _sent += 1
-        signal.pthread_kill(main, NUDGE)
-        if worker.ident in pending:
-            channels.call_later(AFTER, nudge)
 
     channels.on_signals = arrived
     if hasattr(os, "register_at_fork"):
@@ -244,6 +257,8 @@ def _throw_again(worker: Worker) -> None:
 
 def on_sigint(signum: int, frame: FrameType | None) -> None:
     """Decide where the interrupt lands (see the module's docstring)."""
+    global _felt
+    _felt += 1
     if others is not None:
         others()
     _land(frame)
@@ -251,7 +266,7 @@ def on_sigint(signum: int, frame: FrameType | None) -> None:
 
 def _on_nudge(signum: int, frame: FrameType | None) -> None:
     global _felt
-    _felt = _sent
+    _felt = max(_felt, _nudged)
     if _worker is not None and _worker.ident in pending:
         pending.discard(_worker.ident)
         _land(frame)
