@@ -213,6 +213,40 @@ def test_a_second_one_says_where_the_code_is_stuck(kernel: KernelProcess) -> Non
     assert client.execute("2").result == "2"
 
 
+#: A value of which the kernel thinks that IPython prints it better; and an IPython that takes its time.
+LONG = "list(range(1000))"
+SLOW_IPYTHON = """
+import builtins, time
+class Finder:
+    def find_spec(self, name, *args):
+        if name == "IPython.core.interactiveshell":
+            print("go", flush=True); time.sleep(1)
+import sys; sys.meta_path.insert(0, Finder())
+"""
+
+
+def test_what_the_kernel_imports_is_not_torn(kernel: KernelProcess) -> None:
+    pytest.importorskip("IPython")
+    client = kernel.client()
+    client.execute(SLOW_IPYTHON)
+    msg_id = client.start(LONG)
+    client.output(msg_id, "go")
+    kernel.interrupt()
+    assert client.finish(msg_id).ename == "KeyboardInterrupt"
+    run = client.execute(LONG)
+    assert run.result and run.result.startswith("[0,\n 1,") and not kernel.stderr()
+    assert client.execute("get_ipython().user_ns['SLOW'] = 1; SLOW").result == "1"
+
+
+def test_a_value_is_shown_without_an_ipython_that_is_broken(kernel: KernelProcess) -> None:
+    pytest.importorskip("IPython")
+    client = kernel.client()
+    client.execute("import sys; sys.modules['IPython.core'] = None")
+    run = client.execute(LONG)
+    assert run.status == "ok" and run.result and run.result.startswith("[0,\n 1,")
+    assert "IPython is of no use" in kernel.stderr()
+
+
 def test_idle_interrupts_are_harmless(kernel: KernelProcess) -> None:
     client = kernel.client()
     for prepare in ("1", "import asyncio; t = asyncio.create_task(asyncio.sleep(60))"):

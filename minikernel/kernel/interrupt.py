@@ -61,6 +61,7 @@ stuck: Callable[[Request, FrameType], object] | None = None
 
 _package = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _landings: set[CodeType] = {Loop.main.__code__}
+_shields: set[CodeType] = set()
 _loops = {Loop.wait.__code__, Loop.run.__code__}
 _worker: Worker | None = None
 _wakeup_fd = -1
@@ -74,6 +75,12 @@ _masks: dict[int, set[Any]] = {}
 def landing(function: F) -> F:
     """Mark a function of the kernel in whose own frame a KeyboardInterrupt may be raised."""
     _landings.add(function.__code__)
+    return function
+
+
+def shield(function: F) -> F:
+    """Mark a function of the kernel that must not be torn in anything that it calls: an import leaves ruins."""
+    _shields.add(function.__code__)
     return function
 
 
@@ -91,14 +98,20 @@ def is_ours(frame: FrameType) -> bool:
 
 
 def is_landing(frame: FrameType) -> bool:
-    """Tell whether a frame calls user code or waits for the user."""
-    return frame.f_code in _landings
+    """Tell whether a frame calls user code or waits for the user, and none below it is a shield."""
+    return frame.f_code in _landings and not _is_shielded(frame)
+
+
+def _is_shielded(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_code not in _shields:
+        frame = frame.f_back
+    return frame is not None
 
 
 def checkpoint() -> None:
     """Raise the KeyboardInterrupt that waits for this thread, if one does."""
     ident = threading.get_ident()
-    if ident in pending:
+    if ident in pending and not _is_shielded(sys._getframe()):
         pending.discard(ident)
         raise KeyboardInterrupt
 
