@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import random
+import sys
 from pathlib import Path
 
 import pytest
 from client import KernelProcess
-from soak.storms import STORMS, Target
+
+sys.path.insert(0, str(Path(__file__).parent / "soak"))
+
+from storms import STORMS
+from target import Target
 
 #: How often, here; and more is the soak command's business.
-COUNTS = {"requests": 3000, "vanish": 500}
+COUNTS = {
+    "requests": 3000,
+    "vanish": 300,
+    "interrupts": 300,
+    "flood": 20,
+    "fuzz": 500,
+    "damage": 3,
+    "forks": 10,
+    "starts": 3,
+}
 
 
 @pytest.mark.timeout(180)

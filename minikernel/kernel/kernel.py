@@ -129,7 +129,10 @@ class Kernel:
     def debugger(self) -> bool:
         """Whether breakpoints can be set; looked up once, for kernel_info."""
         if self._debugger is None:
-            self._debugger = self.language.has_debugger()
+            try:
+                self._debugger = self.language.has_debugger()
+            except OSError:  # user code has used up the descriptors to look with
+                return False
         return self._debugger
 
     @property
@@ -284,8 +287,9 @@ class Kernel:
 
     def _handle(self, request: Request) -> dict[str, Any] | None:
         table = self.control if request.worker in (self.control_worker, self.debug_worker) else self.shell
-        if table is self.control and request.msg_type in self.shell and request.msg_type not in table:
-            raise UnknownSubshellError(request.header.get("subshell_id"))
+        known = request.msg_type in table
+        if table is self.control and (request.channel == "shell" if known else request.msg_type in self.shell):
+            raise UnknownSubshellError(request.header.get("subshell_id"))  # or it would not be here
         handler = table.get(request.msg_type)
         if handler is None:
             log.complain("no handler", f"{request.msg_type[:80]!r} on {request.channel}")

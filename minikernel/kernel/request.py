@@ -116,7 +116,7 @@ class Request:
         channels = self.kernel.channels
         channels.send(
             "iopub", msg_type, content, self.header_frame,
-            metadata=metadata, buffers=buffers, idents=[topic.encode()] if topic else None,
+            metadata=metadata, buffers=buffers, idents=[topic.encode(errors="replace")] if topic else None,
         )  # fmt: skip
         if channels.outbox.full and msg_type not in ("error", "shutdown_reply"):  # an end is not put off
             channels.outbox.wait_for_room()

@@ -23,15 +23,20 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parents[1]), os.environ.get
 os.environ.setdefault("MINIKERNEL_HISTORY", "memory")
 
 from client import KernelProcess  # noqa: E402
-from storms import STORMS, Target  # noqa: E402
+from storms import STORMS  # noqa: E402
+from target import Target  # noqa: E402
 
 #: How often a storm does its thing in one turn; a full turn of all takes some minutes.
-TURN = {"requests": 20_000, "vanish": 500}
+TURN = {
+    "requests": 20_000, "vanish": 500, "interrupts": 1000, "flood": 200, "fuzz": 3000, "damage": 20, "forks": 50, "starts": 20,
+}  # fmt: skip
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python tests/soak", description=__doc__.partition("\n")[0])
-    parser.add_argument("--minutes", type=float, default=5.0, help="no turn begins after that (default: 5)")
+    parser.add_argument(
+        "--minutes", type=float, default=5.0, help="but for the first round, no turn begins after that (default: 5)"
+    )
     parser.add_argument(
         "--seed", type=int, default=random.randrange(1 << 32), help="of an earlier run (default: a new one)"
     )
@@ -108,7 +113,7 @@ def main() -> int:
         while True:
             for name, count in options.turns.items():
                 soak.turn(name, count)
-                if monotonic() > until:
+                if monotonic() > until and soak.sizes:
                     break
             soak.measure()
             if monotonic() > until:

@@ -8,120 +8,47 @@ generator alone, so that a seed repeats what was asked, if not when.
 from __future__ import annotations
 
 import json
-import random
+import re
+import signal
+import socket
+import subprocess
+import time
 from collections import Counter
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 
+import fuzz as fuzzing
 import zmq
-from client import TIMEOUT, Client, KernelProcess, endpoint
+from client import TIMEOUT, alive, endpoint
+from target import Ledger, Target
 
-DELIMITER = b"<IDS|MSG>"
+from minikernel.protocol.messages import reply_type
+from minikernel.protocol.wire import DELIMITER, Session
 
-
-class Target:
-    """A kernel, a frontend of it, and the chance that a storm goes by."""
-
-    def __init__(self, kernel: KernelProcess, chance: random.Random) -> None:
-        self.kernel = kernel
-        self.chance = chance
-        self.client: Client = kernel.client()
-
-
-class Ledger:
-    """What was asked, and what has been heard of it: each request needs one busy, one reply, one idle."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        #: By msg_id: the channel where the reply is still missing, or "".
-        self._replies: dict[str, str] = {}
-        #: By msg_id: 0 nothing, 1 busy, 2 idle; also of what others have asked.
-        self._states: dict[str, int] = {}
-        self._poller = zmq.Poller()
-        for channel in ("shell", "control", "iopub"):
-            self._poller.register(client.sockets[channel], zmq.POLLIN)
-        self._names = {client.sockets[channel]: channel for channel in ("shell", "control", "iopub")}
-        self.open: set[str] = set()
-        #: How many messages were heard, by type, and replies, by status.
-        self.heard: Counter[str] = Counter()
-
-    def ask(self, msg_type: str, content: dict[str, Any], channel: str = "shell") -> str:
-        msg_id = self._client.send(msg_type, content, channel)
-        self._replies[msg_id] = channel
-        self.open.add(msg_id)
-        return msg_id
-
-    def listen(self, until: int = 0, timeout: float = TIMEOUT) -> None:
-        """Take what has come, and wait until no more than `until` requests are open."""
-        self._take_all()
-        while len(self.open) > until:
-            self._wait(timeout, f"{len(self.open)} requests are not answered: {list(self.open)[:3]}")
-
-    def close(self) -> None:
-        """Wait until nothing is half done, whoever has asked."""
-        self.listen()
-        while half := [msg_id for msg_id, state in self._states.items() if state != 2]:
-            self._wait(TIMEOUT, f"no idle for {half[:3]}")
-
-    def _wait(self, timeout: float, otherwise: str) -> None:
-        assert self._poller.poll(timeout * 1000), otherwise
-        self._take_all()
-
-    def _take_all(self) -> None:
-        while ready := self._poller.poll(0):
-            for socket, _ in ready:
-                self._take(self._names[socket], socket.recv_multipart())
-
-    def _take(self, channel: str, frames: list[bytes]) -> None:
-        at = frames.index(DELIMITER)
-        msg_type = json.loads(frames[at + 2])["msg_type"]
-        msg_id = json.loads(frames[at + 3]).get("msg_id")
-        self.heard[msg_type] += 1
-        if msg_id is None:
-            assert msg_type in ("status", "iopub_welcome"), f"a {msg_type} without a parent"
-            return
-        if channel != "iopub":
-            assert self._replies.get(msg_id) == channel, (
-                f"a second reply to {msg_id}, or to somebody else, on {channel}"
-            )
-            self._replies[msg_id] = ""
-            self.heard[json.loads(frames[at + 5])["status"]] += 1
-        elif msg_type == "status":
-            state, idle = self._states.get(msg_id, 0), b'"idle"' in frames[at + 5]
-            assert state == 1 if idle else state < 2, (
-                f"an idle without a busy, or a status after the idle of {msg_id}"
-            )
-            self._states[msg_id] = 2 if idle else 1
-        if self._states.get(msg_id) == 2 and not self._replies.get(msg_id, ""):
-            self.open.discard(msg_id)
-
-
-#: Requests of every kind, and where they may go.
-KINDS: list[tuple[str, str, dict[str, Any]]] = [
-    ("shell", "execute_request", {"code": "1 / 0", "stop_on_error": False}),
-    # not stored: with 50,000 cells and as many names, completion is what takes the time
-    *(
-        ("shell", "execute_request", {"code": code, "stop_on_error": False, "store_history": False})
-        for code in ("x = 1", "print('a'); x", "await asyncio.sleep(0)")
-    ),
-    ("shell", "complete_request", {"code": "pri", "cursor_pos": 3}),
-    ("shell", "inspect_request", {"code": "print", "cursor_pos": 5}),
-    ("shell", "is_complete_request", {"code": "for x in y:"}),
-    ("shell", "history_request", {"hist_access_type": "tail", "n": 1}),
-    ("shell", "comm_info_request", {}),
-    ("shell", "kernel_info_request", {}),
-    ("control", "kernel_info_request", {}),
-    ("control", "comm_info_request", {}),
+LATER = {"stop_on_error": False, "store_history": False}  # with 50,000 cells, completion is what takes the time
+KINDS: list[tuple[str, dict[str, Any], str]] = [
+    ("execute_request", {"code": "1 / 0", "stop_on_error": False}, "shell"),
+    ("execute_request", {"code": "x = 1", **LATER}, "shell"),
+    ("execute_request", {"code": "print('a'); 1", **LATER}, "shell"),
+    ("execute_request", {"code": "await asyncio.sleep(0)", **LATER}, "shell"),
+    ("complete_request", {"code": "pri", "cursor_pos": 3}, "shell"),
+    ("inspect_request", {"code": "print", "cursor_pos": 5}, "shell"),
+    ("is_complete_request", {"code": "for x in y:"}, "shell"),
+    ("history_request", {"hist_access_type": "tail", "n": 1}, "shell"),
+    ("comm_info_request", {}, "shell"),
+    ("comm_info_request", {}, "control"),
+    ("kernel_info_request", {}, "shell"),
+    ("kernel_info_request", {}, "control"),
 ]
 
 
 def requests(target: Target, count: int) -> Counter[str]:
     """Requests of all kinds race with their replies, while threads change places after every bytecode."""
-    client, chance = target.client, target.chance
+    client, chance, ledger = target.client, target.chance, Ledger(target.client)
     client.execute("import asyncio, sys; before = sys.getswitchinterval(); sys.setswitchinterval(1e-6)")
-    ledger = Ledger(client)
     for n in range(count):
-        channel, msg_type, content = chance.choice(KINDS)
-        ledger.ask(msg_type, content, channel)
+        ledger.ask(*chance.choice(KINDS))
         if n % 50 == 0:
             ledger.listen(until=chance.randrange(500))
     ledger.close()
@@ -131,23 +58,208 @@ def requests(target: Target, count: int) -> Counter[str]:
 
 def vanish(target: Target, count: int) -> Counter[str]:
     """Clients connect, ask and are gone, some before they have connected; one stays, and misses nothing."""
-    client, chance = target.client, target.chance
-    ledger = Ledger(client)
+    client, chance, ledger = target.client, target.chance, Ledger(target.client)
     for _ in range(count):
-        channel, msg_type, content = chance.choice(KINDS)
+        msg_type, content, channel = chance.choice(KINDS)
         with client.context.socket(zmq.DEALER) as guest:
             guest.linger = chance.choice((0, 1, 100))
             guest.connect(endpoint(client.info, channel))
             client.session.send(guest, client.session.msg(msg_type, content=content))
             if chance.random() < 0.2:
                 guest.poll(chance.randrange(20))
-        ledger.ask(*chance.choice([(msg_type, content, channel) for channel, msg_type, content in KINDS]))
+        ledger.ask(*chance.choice(KINDS))
         ledger.listen(until=chance.randrange(20))
-    ledger.listen()
-    ledger.ask("execute_request", {"code": "1"})  # behind all that the guests have asked on shell
-    ledger.ask("kernel_info_request", {}, "control")
     ledger.close()
-    return Counter(vanished=count, requests=count + 2)
+    return Counter(vanished=count, requests=count)
 
 
-STORMS = {function.__name__: function for function in (requests, vanish)}
+CELLS = ["x = 1", "1 + 1", "print('a' * 100)", "display(1)", "await asyncio.sleep(0.001)", "time.sleep(0.001)", "1/0",
+         "for n in range(100): print(n)", "asyncio.run(asyncio.sleep(0))", "sum(range(10_000))", "list(range(1000))",
+         "t = threading.Thread(target=print); t.start(); t.join()", "import this_is_not_there"]  # fmt: skip
+
+
+def interrupts(target: Target, count: int) -> Counter[str]:
+    """Ctrl-C at any moment: in cells, in the kernel, between messages, while all is idle."""
+    client, chance, ledger = target.client, target.chance, Ledger(target.client)
+    client.execute("import asyncio, threading, time")
+    asked = 0
+    for _ in range(count):
+        for _ in range(chance.choice((0, 1, 1, 2, 5))):
+            cell = {"code": chance.choice(CELLS), "stop_on_error": chance.random() < 0.2}
+            ledger.ask("execute_request", cell)
+            asked += 1
+        until = time.perf_counter() + chance.random() ** 3 * 0.01
+        while time.perf_counter() < until:
+            pass
+        if chance.random() < 0.5:
+            target.kernel.interrupt()
+        else:
+            ledger.ask("interrupt_request", {}, "control")
+        ledger.listen(until=chance.randrange(6))
+    ledger.close()
+    expected = {"", "KeyboardInterrupt", "ZeroDivisionError", "ModuleNotFoundError"}
+    assert set(ledger.errors) <= expected, ledger.errors
+    return Counter(interrupts=count, landed=ledger.errors["KeyboardInterrupt"], requests=asked)
+
+
+class Reader:
+    """A subscriber with hardly any room, which reads when it is told to."""
+
+    notice = re.compile(r"\[minikernel\] A frontend has read nothing .* misses \d+ messages with (\d+) bytes")
+
+    def __init__(self, target: Target, stack: ExitStack) -> None:
+        self._socket = stack.enter_context(target.client.context.socket(zmq.SUB))
+        self._socket.linger, self._socket.rcvhwm = 0, 1
+        self._socket.subscribe(b"")
+        self._socket.connect(endpoint(target.client.info, "iopub"))
+        #: The characters of streams, those that the kernel says it has left out, and what is idle.
+        self.got = self.missed = 0
+        self.idle = ""
+        self.read()
+
+    def read(self) -> None:
+        assert self._socket.poll(TIMEOUT * 1000), "nothing more for who reads late"
+        frames = self._socket.recv_multipart()
+        header, parent, _, content = map(json.loads, frames[frames.index(DELIMITER) + 2 :])
+        if header["msg_type"] == "stream":
+            notice = self.notice.match(content["text"])
+            if notice:
+                self.missed += int(notice[1])
+            elif not content["text"].startswith("[minikernel]"):
+                self.got += len(content["text"])
+        if content.get("execution_state") == "idle":
+            self.idle = parent["msg_id"]
+
+
+def flood(target: Target, count: int) -> Counter[str]:
+    """A cell prints `count` MB to one frontend that reads, one that is slow, and one that has stopped."""
+    ledger, line = Ledger(target.client), target.chance.choice((80, 1000, 70_000))
+    lines = count * 1_000_000 // line
+    with ExitStack() as stack:
+        slow, stopped = Reader(target, stack), Reader(target, stack)
+        code = f"for _ in range({lines}): print('x' * {line - 1})"
+        msg_id = ledger.ask("execute_request", {"code": code})
+        while ledger.open:
+            ledger.hear(5)
+            if slow.idle != msg_id:
+                slow.read()
+        for late in (slow, stopped):
+            while late.idle != msg_id:
+                late.read()
+    assert ledger.printed == slow.got == lines * line, f"{ledger.printed} and {slow.got} of {lines * line}"
+    assert stopped.got + stopped.missed == lines * line, f"{stopped.got}, and {stopped.missed} missed"
+    return Counter({"MB printed": count, "MB left out, aloud": stopped.missed // 1_000_000, "requests": 1})
+
+
+def fuzz(target: Target, count: int) -> Counter[str]:
+    """Damaged messages on every socket, and requests with any content; these are answered."""
+    client, chance, ledger = target.client, target.chance, Ledger(target.client)
+    session = Session(client.info["key"].encode())
+    with ExitStack() as stack:
+        attackers = {}
+        for channel in ("shell", "control", "stdin", "iopub", "hb"):
+            kind = zmq.XSUB if channel == "iopub" else zmq.DEALER
+            attackers[channel] = stack.enter_context(client.context.socket(kind))
+            attackers[channel].linger = 0
+            attackers[channel].connect(endpoint(client.info, channel))
+        for _ in range(count):
+            channel = chance.choice((*attackers, "shell", "shell", "control"))
+            way = chance.random()
+            if way < 0.5 and channel in ("shell", "control"):
+                msg_type, frames = fuzzing.request(chance, session)
+                client.sockets[channel].send_multipart(frames)
+                ledger.expect(json.loads(frames[2])["msg_id"], channel if reply_type(msg_type) else "")
+            elif way < 0.95:
+                attackers[channel].send_multipart(fuzzing.message(chance, session))
+            else:
+                with (
+                    suppress(OSError),
+                    socket.create_connection(("127.0.0.1", client.info[f"{channel}_port"])) as raw,
+                ):
+                    raw.sendall(chance.choice((b"", fuzzing.GREETING)) + chance.randbytes(chance.randrange(100)))
+            ledger.listen(until=chance.randrange(20))
+            for attacker in attackers.values():
+                while attacker.poll(0):
+                    attacker.recv_multipart()
+        ledger.close()
+    assert client.beats()
+    for subshell_id in client.request("list_subshell_request", channel="control").reply["subshell_id"]:
+        client.request("delete_subshell_request", {"subshell_id": subshell_id}, "control")
+    return Counter({"bad inputs": count})
+
+
+DAMAGE = {code: code for code in (
+    "import sys; sys.stdout = sys.stderr = None", "import sys; del sys.displayhook", "import sys; sys.setrecursionlimit(60)",
+    "import os; os.close(0); os.close(1)", "import os; [os.open('/dev/null', 0) for _ in range(10**6)]", "globals().clear()",
+    "import asyncio; asyncio.get_running_loop().stop()", "import asyncio; await asyncio.sleep(0); 1 / 0",
+    "import asyncio; [task.cancel() for task in asyncio.all_tasks()]", "class R:\n    def __repr__(self): return repr(self)\nR()",
+    "class E(Exception):\n    def __str__(self): raise self\nraise E", "raise SystemExit(3)", "'x' * 10**15", "[" * 10_000,
+)}  # fmt: skip
+with suppress(ModuleNotFoundError):
+    from damage_cells import CELLS as _MORE
+
+    DAMAGE |= _MORE
+
+
+def damage(target: Target, count: int) -> Counter[str]:
+    """A kernel whose cell has broken what it stands on still answers, and ends when it is told to."""
+    for _ in range(count):
+        name = target.chance.choice(list(DAMAGE))
+        with target.fresh() as kernel:
+            client = kernel.client()
+            client.execute(DAMAGE[name])
+            assert client.request("kernel_info_request").status == "ok", name
+            assert client.execute("6 * 7").result == "42", name
+            client.send("shutdown_request", {"restart": False}, "control")
+            assert kernel.wait() == 0, name
+            kernel.log.write_text("")  # what was broken is said there
+    return Counter({"faults survived": count})
+
+
+FORKS = [
+    "if os.fork() == 0: print('child'); sys.exit(0)\nos.wait()[0] > 0",
+    "if os.fork() == 0: 1 / 0\nos.wait()[0] > 0",
+    "child = context.Process(target=print, args=('child',)); child.start(); child.join(); child.exitcode == 0",
+    "with context.Pool(2) as pool: answers = pool.map(abs, [-1, 2])\nanswers == [1, 2]",
+    "subprocess.run([sys.executable, '-c', 'print(1)'], capture_output=True).stdout == b'1\\n'",
+    "os.system('echo child') == 0",
+    "t = [threading.Thread(target=print, args=('t',)) for _ in range(20)]; [x.start() for x in t]; [x.join() for x in t]; True",
+]
+
+
+def forks(target: Target, count: int) -> Counter[str]:
+    """Children and threads of cells come and go; none is left, and each cell ends once."""
+    client, pid = target.client, target.kernel.pid
+    client.execute("import multiprocessing, os, subprocess, sys, threading")
+    client.execute("context = multiprocessing.get_context('fork')")
+    for _ in range(count):
+        code = target.chance.choice(FORKS)
+        run = client.execute(code, timeout=3 * TIMEOUT)
+        assert run.result == "True", (code, run.reply, run.text("stderr"))
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    left = [child for child in children.read_text().split() if alive(int(child))] if children.exists() else []
+    assert not left, f"children are left: {left}"
+    return Counter({"faults survived": count, "requests": count})
+
+
+def starts(target: Target, count: int) -> Counter[str]:
+    """Kernels start and end in every way, also because their launcher has died; none stays behind."""
+    chance = target.chance
+    for _ in range(count):
+        with subprocess.Popen(["sleep", "1000"]) as launcher, target.fresh(launcher=launcher.pid) as kernel:
+            client = kernel.client()
+            if chance.random() < 0.8:
+                client.start(chance.choice(("1", "while True: pass", "input()", "await f()")), allow_stdin=True)
+            way = chance.choice(("launcher", "signal", "message"))
+            if way == "signal":
+                kernel.process.send_signal(signal.SIGTERM)
+            elif way == "message":
+                client.send("shutdown_request", {"restart": chance.random() < 0.5}, "control")
+            if way != "launcher":
+                assert kernel.wait() == 0, way
+            launcher.kill()
+            assert kernel.wait() == 0, way
+    return Counter(starts=count)
+
+
+STORMS = {each.__name__: each for each in (requests, vanish, interrupts, flood, fuzz, damage, forks, starts)}
