@@ -73,6 +73,17 @@ def vanish(target: Target, count: int) -> Counter[str]:
     return Counter(vanished=count, requests=count)
 
 
+def welcome(target: Target, count: int) -> Counter[str]:
+    """Frontends come one after another; each that has been welcomed sees all of what it asks for next."""
+    for n in range(count):
+        client = target.kernel.client()
+        run = client.execute(f"print({n})\n{n}")
+        assert (run.text(), run.result, run.types[0]) == (f"{n}\n", f"{n}", "status"), run.messages
+        client.close()
+        target.kernel.clients.remove(client)
+    return Counter(welcomed=count, requests=count)
+
+
 CELLS = ["x = 1", "1 + 1", "print('a' * 100)", "display(1)", "await asyncio.sleep(0.001)", "time.sleep(0.001)", "1/0",
          "for n in range(100): print(n)", "asyncio.run(asyncio.sleep(0))", "sum(range(10_000))", "list(range(1000))",
          "t = threading.Thread(target=print); t.start(); t.join()", "import this_is_not_there"]  # fmt: skip
@@ -262,4 +273,6 @@ def starts(target: Target, count: int) -> Counter[str]:
     return Counter(starts=count)
 
 
-STORMS = {each.__name__: each for each in (requests, vanish, interrupts, flood, fuzz, damage, forks, starts)}
+STORMS = {
+    each.__name__: each for each in (requests, vanish, welcome, interrupts, flood, fuzz, damage, forks, starts)
+}
