@@ -121,9 +121,7 @@ class Guest(Kernel):
                     self.interrupt()
                 worker.join(min(AGAIN, max(0.0, deadline - monotonic())))
         self.channels.close()
-        if self._beside is not None:  # the channels thread has made it, and makes none any more
-            self._beside.stop()
-            self._beside.join(AGAIN)
+        self._beside.stop(AGAIN)
         if self._guest is not None:
             self._guest.give_back()
         return all(worker.join(0) for worker in users)

@@ -29,7 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from minikernel.kernel import handlers
-from minikernel.kernel.kernel import BESIDE, WHILE_AWAITING
+from minikernel.kernel.beside import BESIDE
+from minikernel.kernel.kernel import WHILE_AWAITING
 from minikernel.protocol.messages import MESSAGES, reply_type
 from minikernel.tools.violations import LATE, of_message
 

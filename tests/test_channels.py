@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import zmq
-from client import Client, KernelProcess, endpoint
+from client import Client, KernelProcess
 
 
 @pytest.mark.parametrize("transport", ["tcp", "ipc"])
@@ -115,59 +114,24 @@ def test_control_and_heartbeat_live_while_a_cell_runs(kernel: KernelProcess, kin
     client.finish_rest(msg_id)
 
 
-def test_the_heart_beats_while_the_gil_is_held(kernel: KernelProcess) -> None:
+def test_the_heart_beats_while_the_gil_is_held(kernel: KernelProcess, tmp_path: Path) -> None:
     client = kernel.client()
+    os.mkfifo(tmp_path / "fifo")
     msg_id = client.start(
-        "import ctypes; print('go', flush=True); ctypes.PyDLL(None).usleep(100); ctypes.PyDLL(None).sleep(2)"
+        f"import ctypes, os; fifo = os.open({str(tmp_path / 'fifo')!r}, os.O_RDONLY)\n"
+        "ctypes.PyDLL(None).read(fifo, ctypes.create_string_buffer(1), 1)"
     )
-    began = time.monotonic()
-    for _ in range(50):
-        assert client.beats()
-    assert time.monotonic() - began < 10
-    client.finish(msg_id)
-
-
-def test_clients_that_ask_and_vanish(kernel: KernelProcess) -> None:
-    context = zmq.Context()
-    client = kernel.client()
-    for n in range(300):
-        socket = context.socket(zmq.DEALER)
-        socket.linger = 100
-        socket.connect(endpoint(client.info, "shell"))
-        client.session.send(socket, client.session.msg("kernel_info_request", content={}))
-        socket.close()
-        if n % 10 == 0:
-            assert client.request("kernel_info_request").status == "ok"
-    assert client.execute("1").result == "1"
-    context.destroy(linger=0)
-
-
-@pytest.mark.timeout(180)
-def test_every_request_is_answered_in_a_flood(kernel: KernelProcess) -> None:
-    client = kernel.client()
-    client.execute("import sys; sys.setswitchinterval(1e-6)")
-    kinds = [
-        ("execute_request", {"code": "x = 1"}), ("kernel_info_request", {}), ("is_complete_request", {"code": "1"}),
-        ("history_request", {"hist_access_type": "tail", "n": 1}), ("complete_request", {"code": "pri", "cursor_pos": 3}),
-    ]  # fmt: skip
-    shell, control = [], []
-    for n in range(3000):
-        kind, content = kinds[n % len(kinds)]
-        shell.append(client.send(kind, content))
-        if n % 3 == 0:
-            control.append(client.send("kernel_info_request", {}, "control"))
-    for channel, expected in (("shell", shell), ("control", control)):
-        answered = [client.receive(channel)["parent_header"]["msg_id"] for _ in expected]
-        assert answered == expected
-    states: dict[str, list[str]] = {}
-    while len(states) < len(shell) + len(control) + 1 or any(s[-1] != "idle" for s in states.values()):
-        message = client.receive("iopub")
-        if message["msg_type"] == "status":
-            states.setdefault(message["parent_header"]["msg_id"], []).append(message["content"]["execution_state"])
-            if len(states) == len(shell) + len(control) and all(s[-1] == "idle" for s in states.values()):
-                break
-    for msg_id in shell + control:
-        assert states[msg_id][0] == "busy" and states[msg_id][-1] == "idle" and states[msg_id].count("idle") == 1
+    with open(tmp_path / "fifo", "wb", buffering=0) as fifo:
+        asked = [client.send("kernel_info_request", channel="control")]
+        while client.sockets["control"].poll(500):  # not yet: Python still runs
+            client.finish(asked.pop(), "control")
+            asked.append(client.send("kernel_info_request", channel="control"))
+        for _ in range(50):
+            assert client.beats()
+        assert not client.sockets["control"].poll(0)
+        fifo.write(b"x")
+    client.finish(asked.pop(), "control")
+    assert client.finish(msg_id).status == "ok"
 
 
 def test_large_buffers_and_cells(shared: Client) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sys
 import time
 from collections.abc import Callable
 
@@ -21,9 +22,23 @@ async def generator():
     while True:
         yield 1
         await asyncio.sleep(0)
+def blocks_plain():
+    print('go', flush=True); time.sleep(30)
 class Slow:
-    def __repr__(self):
-        print('go'); time.sleep(30)
+    def __repr__(self): blocks_plain()
+class SlowPage:
+    def _repr_html_(self): blocks_plain()
+class SlowBundle:
+    def _repr_mimebundle_(self, **kwargs): blocks_plain()
+class SlowDisplay:
+    def _ipython_display_(self): blocks_plain()
+class SlowError(Exception):
+    def __str__(self): blocks_plain()
+def forever():
+    while True: yield 1
+with open('slow_module.py', 'w') as file: file.write("import time; print('go'); time.sleep(30)")
+import sys; sys.path.insert(0, os.getcwd())
+import concurrent.futures, getpass, multiprocessing, queue, re, select, signal
 """
 
 CODES = {
@@ -41,9 +56,43 @@ CODES = {
     "gather": "print('go'); await asyncio.gather(*[asyncio.sleep(30) for _ in range(3)])",
     "async generator": "print('go')\nasync for x in generator(): pass",
     "task that blocks": "t = asyncio.create_task(blocks()); await asyncio.sleep(30)",
+    "asyncio.run of what blocks": "asyncio.run(blocks())",
+    "asyncio.run of a loop": "print('go')\nasync def f():\n    while True: await asyncio.sleep(0)\nasyncio.run(f())",
+    "executor": "print('go'); await asyncio.get_running_loop().run_in_executor(None, time.sleep, 3)",
+    "wait_for": "print('go'); await asyncio.wait_for(asyncio.Event().wait(), 60)",
+    "async with": "condition = asyncio.Condition(); print('go')\nasync with condition: await condition.wait()",
+    "queue": "print('go'); queue.Queue().get()",
+    "simple queue": "print('go'); queue.SimpleQueue().get()",
+    "future": "print('go'); concurrent.futures.Future().result()",
+    "pool": "pool = multiprocessing.get_context('fork').Pool(1); print('go')\ntry: pool.map(time.sleep, [30])\nfinally: pool.terminate()",
+    "waitpid": "child = subprocess.Popen(['sleep', '30'], start_new_session=True); print('go')\ntry: child.wait()\nfinally: child.kill()",
+    "select": "print('go'); select.select([here], [], [])",
+    "pipe": "r, w = os.pipe(); print('go'); os.read(r, 1)",
+    "accept": "listener = socket.create_server(('127.0.0.1', 0)); print('go'); listener.accept()",
+    "pause": "print('go'); signal.pause()",
+    "regular expression": "print('go'); time.sleep(0.2); re.match('(a+)+$', 'a' * 50 + 'b')",
+    "generator": "print('go')\nfor x in forever(): pass",
+    "sum of a generator": "print('go'); sum(forever())",
+    "finally": "try: blocks_plain()\nfinally: x = 'tidied'",
+    "in an except": "try: 1 / 0\nexcept ZeroDivisionError: blocks_plain()",
+    "import": "sys.modules.pop('slow_module', None); import slow_module",
+    "exec": "exec('blocks_plain()')",
+    "trace": "sys.settrace(lambda *a: None); print('go')\ntry: time.sleep(30)\nfinally: sys.settrace(None)",
     "repr": "Slow()",
+    "print of a repr": "print(Slow())",
+    "formatter": "SlowPage()",
+    "displayed formatter": "display(SlowPage())",
+    "bundle": "SlowBundle()",
+    "_ipython_display_": "SlowDisplay()",
     "input": "print('go'); input()",
+    "getpass": "print('go'); getpass.getpass()",
+    "stdin": "print('go'); sys.stdin.readline()",
+    "pdb": "print('go'); breakpoint(); x = 1",
 }
+#: Those in which the user is asked.
+ASKS = ("input", "getpass", "stdin", "pdb")
+#: Those that hold the GIL: a message is not read before they give it up.
+HOLDS = ("regular expression",)
 
 
 @pytest.mark.parametrize("how", ["signal", "message"])
@@ -54,9 +103,9 @@ def test_it_lands(start: Callable[..., KernelProcess], how: str) -> None:
     for name, code in CODES.items():
         msg_id = client.start(code, allow_stdin=True)
         client.output(msg_id, "go")
-        if name == "input":
+        if name in ASKS:
             client.wait_for("stdin", lambda m: True)
-        if how == "signal":
+        if how == "signal" or name in HOLDS:
             kernel.interrupt()
         else:
             assert client.request("interrupt_request", channel="control").status == "ok"
@@ -65,6 +114,137 @@ def test_it_lands(start: Callable[..., KernelProcess], how: str) -> None:
         assert run.types.count("error") == 1, name
         assert "minikernel" not in "".join(run.reply["traceback"]), run.reply["traceback"]
         assert client.execute("await asyncio.sleep(0, 'on')").result == "'on'", name
+
+
+def test_it_lands_where_little_is_shown(kernel: KernelProcess) -> None:
+    client = kernel.client()
+    client.execute(PREPARE)
+    msg_id = client.start("blocks_plain()", silent=True)
+    client.output(msg_id, "go")
+    kernel.interrupt()
+    run = client.finish(msg_id)
+    assert run.ename == "KeyboardInterrupt" and run.types == ["status", "status"]
+    msg_id = client.start("1", user_expressions={"slow": "blocks_plain()", "after": "2"})
+    client.output(msg_id, "go")
+    kernel.interrupt()
+    run = client.finish(msg_id)
+    assert run.status == "ok" and run.result == "1"
+    assert run.reply["user_expressions"]["slow"]["ename"] == "KeyboardInterrupt"
+    assert run.reply["user_expressions"]["after"]["data"] == {"text/plain": "2"}
+    msg_id = client.start("raise SlowError")
+    client.output(msg_id, "go")
+    kernel.interrupt()
+    run = client.finish(msg_id)
+    assert run.ename == "SlowError" and "interrupted" in run.reply["evalue"]
+
+
+def test_what_waits_behind_an_interrupted_cell(kernel: KernelProcess) -> None:
+    """Its error aborts what was sent before it, unless the cell says otherwise; what is sent later runs."""
+    client = kernel.client()
+    for stop in (True, False):
+        running = client.start("import time; print('go'); time.sleep(30)", stop_on_error=stop)
+        client.output(running, "go")
+        queued = [client.start(f"x = {n}") for n in range(20)]
+        client.request("is_complete_request", {"code": "1"})  # answered beside the cell: the others have arrived
+        kernel.interrupt()
+        assert client.finish(running).ename == "KeyboardInterrupt"
+        assert {client.finish(msg_id).status for msg_id in queued} == {"aborted" if stop else "ok"}
+        assert client.execute("6 * 7").result == "42"
+
+
+def test_code_in_c_is_broken_off_when_it_returns(kernel: KernelProcess) -> None:
+    client = kernel.client()
+    msg_id = client.start("import time; print('go'); time.sleep(0.1)\nsum(range(50_000_000))\nx = 'went on'")
+    client.output(msg_id, "go")
+    for _ in range(3):
+        kernel.interrupt()
+    run = client.finish(msg_id)
+    assert run.ename == "KeyboardInterrupt" and not run.text("stderr")
+    assert client.execute("'x' in globals()").result == "False"
+
+
+def test_a_cell_that_swallows_it(kernel: KernelProcess) -> None:
+    client = kernel.client()
+    msg_id = client.start(
+        "import time\nn = 0\nwhile n < 5:\n    try:\n        print('go', n, flush=True)\n        time.sleep(30)\n"
+        "    except KeyboardInterrupt: n += 1"
+    )
+    for n in range(5):
+        client.output(msg_id, f"go {n}")
+        kernel.interrupt()
+    run = client.finish(msg_id)
+    assert run.status == "ok" and not run.text("stderr")
+
+
+#: C code that gives up the GIL, and that no signal ends: a lock is locked twice.
+LOCK_TWICE = """
+import ctypes
+libc, lock = ctypes.CDLL(None), ctypes.create_string_buffer(128)
+def deadlock():
+    libc.pthread_mutex_lock(lock)
+    libc.pthread_mutex_lock(lock)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a zeroed mutex is Linux's")
+def test_a_second_one_says_where_the_code_is_stuck(kernel: KernelProcess) -> None:
+    client = kernel.client()
+    subshell_id = client.request("create_subshell_request", channel="control").reply["subshell_id"]
+    client.execute(LOCK_TWICE)
+    for number, first in ((2, "signal"), (4, "message")):
+        msg_id = client.start("print('go', flush=True)\ndeadlock()\nprint('not reached')")
+        client.output(msg_id, "go")
+        if first == "signal":
+            kernel.interrupt()
+        else:
+            client.request("interrupt_request", channel="control")
+        for _ in range(3):  # one message, however many follow
+            client.request("interrupt_request", channel="control")
+        said = client.output(msg_id, ", in deadlock\n", "stderr")
+        assert said == (
+            "[minikernel] Ctrl-C has not got through: it waits for the end of\n"
+            f"  Cell In[{number}], line 2\n  Cell In[1], line 6, in deadlock\n"
+        )
+        header = client.session.msg_header("execute_request") | {"subshell_id": subshell_id}
+        client.finish(client.send("execute_request", {"code": "libc.pthread_mutex_unlock(lock)"}, header=header))
+        run = client.finish(msg_id)
+        assert run.ename == "KeyboardInterrupt" and not run.text() and not run.text("stderr")
+        client.execute("libc.pthread_mutex_unlock(lock)")
+    assert client.execute("2").result == "2"
+
+
+#: A value of which the kernel thinks that IPython prints it better; and an IPython that takes its time.
+LONG = "list(range(1000))"
+SLOW_IPYTHON = """
+import builtins, time
+class Finder:
+    def find_spec(self, name, *args):
+        if name == "IPython.core.interactiveshell":
+            print("go", flush=True); time.sleep(1)
+import sys; sys.meta_path.insert(0, Finder())
+"""
+
+
+def test_what_the_kernel_imports_is_not_torn(kernel: KernelProcess) -> None:
+    pytest.importorskip("IPython")
+    client = kernel.client()
+    client.execute(SLOW_IPYTHON)
+    msg_id = client.start(LONG)
+    client.output(msg_id, "go")
+    kernel.interrupt()
+    assert client.finish(msg_id).ename == "KeyboardInterrupt"
+    run = client.execute(LONG)
+    assert run.result and run.result.startswith("[0,\n 1,") and not kernel.stderr()
+    assert client.execute("get_ipython().user_ns['SLOW'] = 1; SLOW").result == "1"
+
+
+def test_a_value_is_shown_without_an_ipython_that_is_broken(kernel: KernelProcess) -> None:
+    pytest.importorskip("IPython")
+    client = kernel.client()
+    client.execute("import sys; sys.modules['IPython.core'] = None")
+    run = client.execute(LONG)
+    assert run.status == "ok" and run.result and run.result.startswith("[0,\n 1,")
+    assert "IPython is of no use" in kernel.stderr()
 
 
 def test_idle_interrupts_are_harmless(kernel: KernelProcess) -> None:
@@ -91,10 +271,23 @@ def test_a_background_task_that_blocks_an_idle_kernel_can_be_interrupted(kernel:
 
 def test_a_child_of_the_cell_is_interrupted_too(kernel: KernelProcess) -> None:
     client = kernel.client()
-    msg_id = client.start("import os; print('go'); r = os.system('sleep 30'); print('done', flush=True)")
+    msg_id = client.start("import os; r = os.system('echo go; sleep 30'); print('done')")
     client.output(msg_id, "go")
     client.request("interrupt_request", channel="control")
     client.finish(msg_id)
+
+
+def test_only_interrupts_are_looked_after(kernel: KernelProcess) -> None:
+    """What waits for the next signal is not woken a second time, neither by an alarm nor by an interrupt before."""
+    client = kernel.client()
+    client.execute("import signal, time; signal.signal(signal.SIGALRM, lambda *a: None)")
+    for _ in range(3):
+        msg_id = client.start("print('go'); time.sleep(30)")
+        client.output(msg_id, "go")
+        kernel.interrupt()
+        client.finish(msg_id)
+        code = "began = time.monotonic()\nfor _ in range(2): signal.setitimer(signal.ITIMER_REAL, 0.1); signal.pause()\n"
+        assert client.execute(code + "time.monotonic() - began >= 0.2").result == "True"
 
 
 def test_a_cell_may_catch_it(kernel: KernelProcess) -> None:

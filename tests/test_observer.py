@@ -177,9 +177,11 @@ def unasked_busy(lines: Lines) -> None:
 
 def hidden(lines: Lines) -> None:
     """An idle beside a running cell, without the busy behind it."""
-    index = find(lines, "status", "idle", "kernel_info_request")
-    assert lines[index + 1]["content"]["execution_state"] == "busy"
-    del lines[index + 1]
+    index = find(lines, "status", "idle", "kernel_info_request") + 1
+    while lines[index]["direction"] == "in":
+        index += 1
+    assert lines[index]["content"]["execution_state"] == "busy"
+    del lines[index]
 
 
 def forbidden(lines: Lines) -> None:

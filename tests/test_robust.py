@@ -160,6 +160,13 @@ def test_no_descriptors_left(kernel: KernelProcess) -> None:
     assert client.execute("1").result == "1"
 
 
+def test_a_first_frontend_after_the_last_descriptor(kernel: KernelProcess) -> None:
+    client = kernel.client()
+    client.execute("import os; [os.open(os.devnull, os.O_RDONLY) for _ in range(10**6)]")
+    assert client.request("kernel_info_request").status == "ok"
+    assert client.execute("6 * 7").result == "42"
+
+
 def test_pdb_does_not_step_into_the_kernel(kernel: KernelProcess) -> None:
     client = kernel.client()
     msg_id = client.start("breakpoint()\ny = 2", allow_stdin=True)

@@ -29,6 +29,10 @@ def test_create_list_and_delete(client: Client) -> None:
     assert run.reply["ename"] == "UnknownSubshellError" and run.reply["traceback"]
     run = client.finish(start(client, "1", "no such subshell"))
     assert run.ename == "UnknownSubshellError"
+    for msg_type in ("kernel_info_request", "list_subshell_request", "nonsense"):  # nor does another answer for it
+        header = client.session.msg_header(msg_type) | {"subshell_id": "no such subshell"}
+        run = client.finish(client.send(msg_type, header=header), reply=msg_type != "nonsense")
+        assert run.ename == (None if msg_type == "nonsense" else "UnknownSubshellError")
 
 
 def test_it_runs_beside_the_main_shell(client: Client) -> None:

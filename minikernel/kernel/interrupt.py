@@ -18,6 +18,9 @@ frame of the kernel decides:
 So a kernel function is never torn, except where it says with `@landing` that it is prepared.  An
 interrupt_request sends the process the same signal, to the whole process group when the kernel leads one, as a
 terminal would: children are interrupted too.
+
+Code in C that neither returns nor looks for signals can't be broken off.  Whoever interrupts it once more is told
+where it is (`stuck`), as soon as a thread may run to say so: not while that C code holds the GIL.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from .loop import Loop
 
 if TYPE_CHECKING:
     from ..protocol.channels import Channels
+    from .request import Request
     from .worker import Worker
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -45,6 +49,8 @@ NUDGE = signal.SIGURG
 ENDS = (signal.SIGTERM, signal.SIGHUP)
 #: Seconds until a signal is looked after.
 AFTER = 0.02
+#: Seconds that a second interrupt has, too, before it is said where the code is.
+PATIENCE = 0.3
 #: The threads whose interrupt waits for their next checkpoint.
 pending: set[int] = set()
 #: Called when a SIGINT has come, to interrupt what runs in other threads; must be safe in a signal handler.
@@ -52,12 +58,18 @@ others: Callable[[], object] | None = None
 #: Asked first, with a thread's ident: true while a debugger is at work on top of the user's frame, and must not
 #: be torn.  The interrupt is pending then, and the debugger sees to it that it lands.
 held: Callable[[int, FrameType | None], bool] | None = None
+#: Called in the channels thread with the request and the frame of code that two interrupts have not reached.
+stuck: Callable[[Request, FrameType], object] | None = None
 
 _package = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _landings: set[CodeType] = {Loop.main.__code__}
+_shields: set[CodeType] = set()
 _loops = {Loop.wait.__code__, Loop.run.__code__}
 _worker: Worker | None = None
 _wakeup_fd = -1
+#: How many SIGINTs the channels thread has heard of, that many when it last nudged, and how many the main thread
+#: has felt; it may feel several at once.
+_heard = _nudged = _felt = 0
 #: The signal masks of threads that are forking.
 _masks: dict[int, set[Any]] = {}
 
@@ -65,6 +77,12 @@ _masks: dict[int, set[Any]] = {}
 def landing(function: F) -> F:
     """Mark a function of the kernel in whose own frame a KeyboardInterrupt may be raised."""
     _landings.add(function.__code__)
+    return function
+
+
+def shield(function: F) -> F:
+    """Mark a function of the kernel that must not be torn in anything that it calls: an import leaves ruins."""
+    _shields.add(function.__code__)
     return function
 
 
@@ -82,14 +100,20 @@ def is_ours(frame: FrameType) -> bool:
 
 
 def is_landing(frame: FrameType) -> bool:
-    """Tell whether a frame calls user code or waits for the user."""
-    return frame.f_code in _landings
+    """Tell whether a frame calls user code or waits for the user, and none below it is a shield."""
+    return frame.f_code in _landings and not _is_shielded(frame)
+
+
+def _is_shielded(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_code not in _shields:
+        frame = frame.f_back
+    return frame is not None
 
 
 def checkpoint() -> None:
     """Raise the KeyboardInterrupt that waits for this thread, if one does."""
     ident = threading.get_ident()
-    if ident in pending:
+    if ident in pending and not _is_shielded(sys._getframe()):
         pending.discard(ident)
         raise KeyboardInterrupt
 
@@ -101,7 +125,8 @@ def install(worker: Worker, channels: Channels, terminate: Callable[[], object])
 
     Python's handlers run when the main thread gets to them.  A signal that comes a moment before a blocking
     call, or goes to another thread, does not end that call.  So the channels thread hears of every signal,
-    too, and nudges the main thread a moment later, until no interrupt is pending any more.
+    too, and nudges the main thread a moment later if it may not have felt an interrupt, until none is pending any
+    more.  Other signals are the user's while code runs: a nudge would end a `signal.pause` that waits for the next.
     """
     global _worker, _wakeup_fd
     _worker = worker
@@ -117,18 +142,49 @@ def install(worker: Worker, channels: Channels, terminate: Callable[[], object])
     _wakeup_fd, channels.outbox.lent = channels.outbox.waker_fd, True
     signal.set_wakeup_fd(_wakeup_fd, warn_on_full_buffer=False)
 
+    told = True
+
+    def got_through() -> bool:
+        return _felt >= _heard and worker.ident not in pending
+
     def arrived(signals: bytes) -> None:
+        global _heard
+        nonlocal told
         if any(number in signals and signal.getsignal(number) is on_end for number in ENDS):
             terminate()
-        if signals.strip(bytes([NUDGE])):
-            channels.call_later(AFTER, nudge)
+        for _ in range(signals.count(signal.SIGINT)):
+            if got_through():
+                told = False
+            elif not told:
+                told = True
+                channels.call_later(PATIENCE, tell)
+            _heard = max(_heard + 1, _felt)
+        if signal.SIGINT in signals:
+            channels.call_later(AFTER, lambda: look_after(AFTER))
+        elif signals.strip(bytes([NUDGE])):
+            channels.call_later(AFTER, nudge_if_idle)
+
+    def look_after(delay: float) -> None:
+        if not got_through() and signal.getsignal(NUDGE) is _on_nudge:
+            nudge()
+            channels.call_later(delay, lambda: look_after(min(2 * delay, 0.5)))
 
     def nudge() -> None:
+        global _nudged
         main = threading.main_thread().ident
         assert main is not None
+        _nudged = _heard
         signal.pthread_kill(main, NUDGE)
-        if worker.ident in pending:
-            channels.call_later(AFTER, nudge)
+
+    def nudge_if_idle() -> None:
+        if worker.running is None:
+            nudge()
+
+    def tell() -> None:
+        request, frame = worker.running, sys._current_frames().get(worker.ident)
+        ours = signal.getsignal(signal.SIGINT) is on_sigint and signal.getsignal(NUDGE) is _on_nudge
+        if ours and held is None and stuck and request and frame and not got_through():
+            stuck(request, frame)
 
     channels.on_signals = arrived
     if hasattr(os, "register_at_fork"):
@@ -223,12 +279,16 @@ def _throw_again(worker: Worker) -> None:
 
 def on_sigint(signum: int, frame: FrameType | None) -> None:
     """Decide where the interrupt lands (see the module's docstring)."""
+    global _felt
+    _felt += 1
     if others is not None:
         others()
     _land(frame)
 
 
 def _on_nudge(signum: int, frame: FrameType | None) -> None:
+    global _felt
+    _felt = max(_felt, _nudged)
     if _worker is not None and _worker.ident in pending:
         pending.discard(_worker.ident)
         _land(frame)

@@ -9,8 +9,7 @@ An idle means "nothing runs" to a frontend, whichever request it closes.  So an 
 cell that still runs on the main shell, if one does; one lock makes the two one step.
 
 Who answers is decided when a request arrives: the control thread what the CONTROL table has, the subshell that
-the header names what is for it, the main thread the rest.  Some requests need no user code, and a frontend waits
-for them while the user types: those that a cell has kept waiting for `PATIENCE` are answered beside it.
+the header names what is for it, the main thread the rest; or another thread, what these keep waiting (``beside``).
 
 Next: ``python.interpreter``; the handlers are in ``handlers``.
 """
@@ -20,12 +19,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ..protocol import log
 from ..protocol.messages import MESSAGES, BadContent, complete, reply_type
 from ..protocol.wire import Message, now
 from . import handlers, interrupt
+from .beside import BESIDE, Beside
 from .history import History
 from .request import Request, current_request
 from .subshells import Subshells, UnknownSubshellError
@@ -39,11 +40,6 @@ if TYPE_CHECKING:
 
 Handler = Callable[[Request], Any]
 
-#: Requests that can be answered beside a cell, once they have waited for `PATIENCE` seconds.
-BESIDE = frozenset(
-    ("complete_request", "inspect_request", "is_complete_request", "history_request", "comm_info_request")
-)
-PATIENCE = 0.2
 #: Messages that reach the objects of a cell that awaits, instead of waiting for its end.
 WHILE_AWAITING = frozenset(("comm_open", "comm_msg", "comm_close"))
 
@@ -117,7 +113,7 @@ class Kernel:
         self._interpreter: Interpreter | None = None
         self._prompts: Prompts | None = None
         self._comms: CommManager | None = None
-        self._beside: Worker | None = None
+        self._beside = Beside(self.dispatch, channels.call_later)
         self._stopping = False
         self._status = threading.Lock()
         self._making = threading.RLock()
@@ -135,7 +131,10 @@ class Kernel:
     def debugger(self) -> bool:
         """Whether breakpoints can be set; looked up once, for kernel_info."""
         if self._debugger is None:
-            self._debugger = self.language.has_debugger()
+            try:
+                self._debugger = self.language.has_debugger()
+            except OSError:  # user code has used up the descriptors to look with
+                return False
         return self._debugger
 
     @property
@@ -226,29 +225,9 @@ class Kernel:
             worker = self._comms.awaiting(message.content) or worker
         request = Request(self, worker, channel, message, self.channels.received)
         if msg_type in BESIDE and worker is not self.control_worker:
-            request.claim = {}
-            seen = worker.running
-            self.channels.call_later(PATIENCE, lambda: self._answer_beside(request, seen))
+            self._beside.add(request)
         worker.put(request, while_awaiting=msg_type in WHILE_AWAITING)
         worker.start()
-
-    def _answer_beside(self, request: Request, seen: Request | None) -> None:
-        """Give a request that one cell, `seen` a while ago, keeps waiting to another thread.
-
-        A queue of short cells keeps its order.  The channels thread.
-        """
-        running, claim = request.worker.running, request.claim
-        if claim is None or claim or request.worker.ended.is_set():
-            return
-        if running is None or running is not seen:
-            self.channels.call_later(PATIENCE, lambda: self._answer_beside(request, running))
-            return
-        self._beside = self._beside or Worker(self.dispatch, "beside")
-        if not request.take(self._beside):
-            return
-        request.worker = self._beside
-        self._beside.put(lambda: self.dispatch(request))
-        self._beside.start()
 
     def dispatch(self, request: Request) -> None:
         """Answer one request: busy, what its handler does, reply, idle.
@@ -262,6 +241,7 @@ class Kernel:
                 request.before = worker.running
             if request.before is None:
                 interrupt.pending.discard(worker.ident)
+            request.began = monotonic()
             with self._status:
                 worker.running = request
                 self._publish_status(request, "busy")
@@ -306,8 +286,9 @@ class Kernel:
 
     def _handle(self, request: Request) -> dict[str, Any] | None:
         table = self.control if request.worker in (self.control_worker, self.debug_worker) else self.shell
-        if table is self.control and request.msg_type in self.shell and request.msg_type not in table:
-            raise UnknownSubshellError(request.header.get("subshell_id"))
+        known = request.msg_type in table
+        if table is self.control and (request.channel == "shell" if known else request.msg_type in self.shell):
+            raise UnknownSubshellError(request.header.get("subshell_id"))  # or it would not be here
         handler = table.get(request.msg_type)
         if handler is None:
             log.complain("no handler", f"{request.msg_type[:80]!r} on {request.channel}")

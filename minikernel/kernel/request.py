@@ -62,16 +62,16 @@ class Request:
         What has been sent already, and whether all has.
     before : Request, optional
         The cell that awaits meanwhile.
-    started : str
-        When its answering began, in ISO 8601; in the reply's metadata.
+    began, started : float, str
+        When its answering began: on the monotonic clock, and in ISO 8601 for the reply's metadata.
     afterwards : callable, optional
         Called by dispatch when the idle has been queued.
     """
 
     __slots__ = (
-        "afterwards", "before", "channel", "claim", "content", "done", "execution_count", "header", "header_frame",
-        "idents", "idle", "kernel", "message", "metadata", "msg_type", "number", "payload", "replied", "started",
-        "stored", "worker",
+        "afterwards", "before", "began", "channel", "claim", "content", "done", "execution_count", "header",
+        "header_frame", "idents", "idle", "kernel", "message", "metadata", "msg_type", "number", "payload",
+        "replied", "started", "stored", "worker",
     )  # fmt: skip
 
     def __init__(self, kernel: Kernel, worker: Worker, channel: str, message: Message, number: int) -> None:
@@ -89,7 +89,7 @@ class Request:
         self.payload: list[dict[str, Any]] = []
         self.execution_count = 0
         self.stored = False
-        self.started = ""
+        self.began, self.started = 0.0, ""
         self.replied = self.idle = self.done = False
         self.before: Request | None = None
         self.claim: dict[str, object] | None = None
@@ -118,7 +118,7 @@ class Request:
         channels = self.kernel.channels
         channels.send(
             "iopub", msg_type, content, self.header_frame,
-            metadata=metadata, buffers=buffers, idents=[topic.encode()] if topic else None,
+            metadata=metadata, buffers=buffers, idents=[topic.encode(errors="replace")] if topic else None,
         )  # fmt: skip
         if channels.outbox.full and msg_type not in ("error", "shutdown_reply"):  # an end is not put off
             channels.outbox.wait_for_room()

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..kernel import interrupt
 from ..kernel.request import Request, current_request
+from ..protocol import log
 
 Bundle = dict[str, Any]
 
@@ -99,7 +100,10 @@ def _text(obj: Any) -> str:
     if make_formatter is not None:
         if _is_its_repr(obj):
             return str(interrupt.call(repr, obj))
-        make_formatter()
+        try:
+            make_formatter()
+        except Exception as error:  # an IPython that can't be imported, or whose import was interrupted
+            log.complain("IPython is of no use", repr(error))
         if formatter is not None:
             return str(formatter(obj, {"text/plain"}, None)[0]["text/plain"])
     from . import pretty

@@ -23,7 +23,7 @@ from .. import connect
 from ..kernel import interrupt, loop
 from ..kernel.request import current_request
 from ..protocol.wire import dumps
-from . import comms, crash, display, imports, ipython, libraries, namespace, stdin, streams, threads
+from . import comms, crash, display, imports, ipython, libraries, namespace, stdin, streams, stuck, threads
 from .cells import Cells
 from .compiler import Compiler
 from .transforms import is_question, leading_indent, leading_prompts
@@ -84,6 +84,7 @@ class Interpreter:
         comms.install(kernel)
         ipython.install(self)
         libraries.install(self)
+        stuck.install(self.cells)
         self._evidence = crash.Evidence(kernel, connect.get_connection_file() or "")
 
     # -- execute ---------------------------------------------------------------------------------------

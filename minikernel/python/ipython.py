@@ -20,6 +20,7 @@ from keyword import iskeyword
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
+from ..kernel import interrupt
 from . import display, imports
 from .imports import installed
 
@@ -53,6 +54,7 @@ def install(interpreter: Interpreter) -> None:
     imports.when_imported("IPython", lambda: make(interpreter))
 
 
+@interrupt.shield
 def make(interpreter: Interpreter) -> Any:
     """Return the shell; make it when there is none.  Any thread."""
     if interpreter.shell is None:
