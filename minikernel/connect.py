@@ -18,6 +18,8 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from . import __builtins__ as __builtins__
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from subprocess import Popen

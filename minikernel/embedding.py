@@ -28,6 +28,7 @@ from time import monotonic
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from . import __builtins__ as __builtins__
 from . import connect
 from .kernel import interrupt
 from .kernel.kernel import Kernel

@@ -23,6 +23,7 @@ from itertools import chain, islice
 from threading import Lock, Thread
 from time import sleep
 
+from .. import __builtins__ as __builtins__
 from .history_file import HistoryFile, Row
 
 #: Seconds in which cells gather before they are written.

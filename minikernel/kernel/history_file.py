@@ -21,6 +21,7 @@ from threading import Lock, Thread
 from time import strftime, time
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from .. import __builtins__ as __builtins__
 from ..protocol import log
 
 if TYPE_CHECKING:

@@ -22,15 +22,17 @@ terminal would: children are interrupted too.
 
 from __future__ import annotations
 
+import _signal as signal  # signal's functions are Python around these, and go through names that a cell may break
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import suppress
+from os import getpgrp, getpid, killpg
+from threading import Timer, get_ident, main_thread
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .. import __builtins__ as __builtins__
 from .loop import Loop
 
 if TYPE_CHECKING:
@@ -86,7 +88,7 @@ def is_landing(frame: FrameType) -> bool:
 
 def checkpoint() -> None:
     """Raise the KeyboardInterrupt that waits for this thread, if one does."""
-    ident = threading.get_ident()
+    ident = get_ident()
     if ident in pending:
         pending.discard(ident)
         raise KeyboardInterrupt
@@ -117,7 +119,7 @@ def install(worker: Worker, channels: Channels, terminate: Callable[[], object])
             channels.call_later(AFTER, nudge)
 
     def nudge() -> None:
-        main = threading.main_thread().ident
+        main = main_thread().ident
         assert main is not None
         signal.pthread_kill(main, NUDGE)
         if worker.ident in pending:
@@ -139,11 +141,11 @@ def restore() -> None:
 
 def _hold() -> None:
     """Hold signals while the process forks: the child has the parent's handlers at first, and its pipe."""
-    _masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    _masks[get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
 
 
 def _let_go() -> None:
-    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.pop(threading.get_ident()))
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.pop(get_ident()))
 
 
 def _in_child() -> None:
@@ -156,10 +158,10 @@ def _in_child() -> None:
 
 def send() -> None:
     """Interrupt what runs in the main thread, and its children.  Any thread."""
-    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
-        os.killpg(os.getpid(), signal.SIGINT)
+    if getpgrp() == getpid():
+        killpg(getpid(), signal.SIGINT)
     else:
-        main = threading.main_thread().ident
+        main = main_thread().ident
         assert main is not None
         signal.pthread_kill(main, signal.SIGINT)
 
@@ -193,7 +195,7 @@ def throw(worker: Worker) -> None:
                 inner.call_soon_threadsafe(lambda: None)
     else:
         pending.add(worker.ident)
-        timer = threading.Timer(0.01, _throw_again, [worker])
+        timer = Timer(0.01, _throw_again, [worker])
         timer.daemon = True
         timer.start()
 

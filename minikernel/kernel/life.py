@@ -11,13 +11,17 @@ kill after 2.5 seconds, so each step has a deadline ("Messaging in Jupyter: Kern
 
 from __future__ import annotations
 
-import atexit
-import importlib
 import os
-import signal
-import threading
+import sys
+from _signal import SIGKILL, SIGTERM
+from atexit import _run_exitfuncs as run_exit_handlers
+from importlib import import_module
+from os import _exit, kill
+from threading import Event, Lock, Thread, Timer, current_thread, enumerate, main_thread
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
+
+from .. import __builtins__ as __builtins__
 
 if TYPE_CHECKING:
     from .kernel import Kernel
@@ -35,13 +39,13 @@ class Life:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._ending = threading.Lock()
+        self._ending = Lock()
         kernel.on_stop = self._see_to_it
         self._watch_launcher(os.environ.get("JPY_PARENT_PID", ""))
 
     def _see_to_it(self) -> None:
         """End the process from the control thread when the main thread doesn't."""
-        timer = threading.Timer(AT_LAST, self._exit)
+        timer = Timer(AT_LAST, self._exit)
         timer.daemon = True
         timer.start()
         if not self._kernel.main.ended.wait(LET_GO):
@@ -50,9 +54,9 @@ class Life:
     def end(self) -> None:
         """Run the atexit handlers, send what is queued and exit.  Does not return."""
         if not self._ending.acquire(blocking=False):
-            threading.Event().wait()  # another thread is at it
+            Event().wait()  # another thread is at it
         self._kernel.history.end()
-        atexit._run_exitfuncs()
+        run_exit_handlers()
         _join_threads(monotonic() + THREADS)
         _end_children()
         kernel = self._kernel
@@ -63,7 +67,7 @@ class Life:
     def _exit(self) -> None:
         for clean in self._kernel.clean_up:
             clean()
-        os._exit(0)
+        _exit(0)
 
     def _watch_launcher(self, pid: str) -> None:
         if not pid.isdigit() or int(pid) in (1, os.getpid()):
@@ -77,7 +81,7 @@ class Life:
 
 def _kqueue(pid: int) -> int:
     """Return a descriptor that becomes readable when the process ends (macOS, BSD)."""
-    select: Any = importlib.import_module("select")  # typed as the platform has it
+    select: Any = import_module("select")  # typed as the platform has it
     queue = select.kqueue()
     queue.control([select.kevent(pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)], 0)
     _kept.append(queue)
@@ -89,13 +93,11 @@ _kept: list[object] = []
 
 def _join_threads(deadline: float) -> None:
     """Wait for threads that are not daemons, as the end of a program does, but not for ever."""
-    import sys
-
     executors = sys.modules.get("concurrent.futures.thread")
     if executors is not None:  # their idle threads wait to be told
-        threading.Thread(target=executors._python_exit, daemon=True).start()
-    here = (threading.current_thread(), threading.main_thread())
-    for thread in threading.enumerate():
+        Thread(target=executors._python_exit, daemon=True).start()
+    here = (current_thread(), main_thread())
+    for thread in enumerate():
         if not thread.daemon and thread not in here:
             thread.join(max(0.0, deadline - monotonic()))
 
@@ -105,12 +107,12 @@ def _end_children() -> None:
 
     A child that has been forked holds the kernel's sockets; with them it would keep a successor from binding.
     """
-    for number, patience in ((signal.SIGTERM, 0.2), (signal.SIGKILL, 0.2)):
+    for number, patience in ((SIGTERM, 0.2), (SIGKILL, 0.2)):
         deadline = monotonic() + patience
         children = _children()
         for pid in children:
             try:
-                os.kill(pid, number)
+                kill(pid, number)
             except ProcessLookupError:
                 pass
         while children and monotonic() < deadline:

@@ -20,6 +20,8 @@ from collections.abc import Awaitable, Callable
 from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .. import __builtins__ as __builtins__
+
 if TYPE_CHECKING:
     import asyncio
 

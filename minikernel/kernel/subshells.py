@@ -11,6 +11,7 @@ from collections.abc import Callable
 from signal import SIG_BLOCK, pthread_sigmask
 from typing import Any
 
+from .. import __builtins__ as __builtins__
 from ..protocol.messages import BadContent
 from .request import Request
 from .worker import Worker

@@ -16,6 +16,7 @@ from signal import SIG_BLOCK, SIG_SETMASK, SIGINT, SIGTERM, pthread_sigmask
 from threading import Event, Thread, get_ident
 from typing import TYPE_CHECKING, Any
 
+from .. import __builtins__ as __builtins__
 from ..protocol import log
 from .loop import Loop
 

@@ -23,6 +23,7 @@ import stat
 import time
 from typing import Any
 
+from .. import __builtins__ as __builtins__
 from . import log
 from .channels import Channels
 from .wire import DELIMITER, Frame, Session, WireError

@@ -18,6 +18,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from .. import __builtins__ as __builtins__
+
 
 class _Cell(NamedTuple):
     number: int

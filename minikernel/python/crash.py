@@ -15,6 +15,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from .. import __builtins__ as __builtins__
 from ..protocol import log
 
 if TYPE_CHECKING:

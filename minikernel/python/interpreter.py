@@ -14,16 +14,17 @@ Next: ``compiler``, ``tracebacks``, ``display``, ``streams``, ``capture``.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
+from os import _exit, getpid
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
+from .. import __builtins__ as __builtins__
 from .. import connect
 from ..kernel import interrupt, loop
 from ..kernel.request import current_request
-from ..protocol.wire import dumps
+from ..protocol.encoding import dumps
 from . import comms, crash, display, imports, ipython, libraries, namespace, stdin, streams, threads
 from .cells import Cells
 from .compiler import Compiler
@@ -60,7 +61,7 @@ class Interpreter:
         self.after_cell: list[Callable[[], object]] = []
         self.cells = Cells()
         self._compiler = Compiler(self)
-        self._pid = os.getpid()
+        self._pid = getpid()
         self._debugger: Debugger | None = None
         self.namespace = self._make_namespace()
         self._inputs = namespace.Inputs(self.names)
@@ -108,7 +109,7 @@ class Interpreter:
             self._run_cell(request, request.content["code"])
         except BaseException as raised:  # the user's, whatever it is
             error = raised
-        if os.getpid() != self._pid:
+        if getpid() != self._pid:
             self._end_of_child(error)
         if self._debugger is not None:
             self._debugger.cell_ended()
@@ -144,10 +145,14 @@ class Interpreter:
 
             content = tracebacks.describe(error, self.cells)
             return (self.shell and self.shell.describe(error)) or content
-        except BaseException as broken:  # no descriptor or stack left to import or format with
-            ename = type(error).__name__
-            line = f"{ename} (no traceback: {type(broken).__name__} while describing it)"
-            return {"ename": ename, "evalue": "", "traceback": [line]}
+        except BaseException as broken:  # no descriptor or stack left to import or format with, or a cell's damage
+            ename, lines, tb = type(error).__name__, list[str](), error.__traceback__
+            while tb is not None:
+                if tb.tb_frame.f_code.co_filename in self.cells:
+                    lines.append(f"{self.cells.label(tb.tb_frame.f_code.co_filename)}, line {tb.tb_lineno}")
+                tb = tb.tb_next
+            lines.append(f"{ename} (no more can be told: {type(broken).__name__} while describing it)")
+            return {"ename": ename, "evalue": "", "traceback": lines}
 
     def _run_cell(self, request: Request, typed: str) -> None:
         source, question = typed, None
@@ -214,7 +219,7 @@ class Interpreter:
             status = 1
             self.show_error(error)
         streams.flush()
-        os._exit(status)
+        _exit(status)
 
     def show_error(self, error: BaseException) -> None:
         """Print the traceback of what a callback has raised."""

@@ -24,6 +24,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from .. import __builtins__ as __builtins__
 from .cursor import without_wrong_escapes
 
 T = TypeVar("T")

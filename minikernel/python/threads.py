@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from .. import __builtins__ as __builtins__
 from ..kernel import interrupt
 from ..kernel.request import as_request, current_request, inherit
 from . import imports

@@ -9,6 +9,7 @@ import traceback
 from types import TracebackType
 from typing import Any
 
+from .. import __builtins__ as __builtins__
 from ..kernel import interrupt
 from .cells import Cells
 
