@@ -158,8 +158,10 @@ def run(fields: dict[str, str], ignored: list[str]) -> None:
         record.start(channels, info, path, record_path)
     if given is None and "JPY_PARENT_PID" not in os.environ:
         print(f"To attach a console:  jupyter console --existing {os.path.basename(path)}", flush=True)
-    kernel.run()
-    life.end()
+    try:
+        kernel.run()
+    finally:  # whatever a cell has broken
+        life.end()
 
 
 def _give_up(reason: str) -> NoReturn:

@@ -14,14 +14,16 @@ from __future__ import annotations
 import os
 import sys
 from _signal import SIGKILL, SIGTERM
+from _thread import start_new_thread
 from atexit import _run_exitfuncs as run_exit_handlers
 from importlib import import_module
 from os import _exit, kill
-from threading import Event, Lock, Thread, Timer, current_thread, enumerate, main_thread
+from threading import Event, Lock, Thread, current_thread, enumerate, main_thread
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
 from .. import __builtins__ as __builtins__
+from ..protocol import log
 
 if TYPE_CHECKING:
     from .kernel import Kernel
@@ -45,9 +47,7 @@ class Life:
 
     def _see_to_it(self) -> None:
         """End the process from the control thread when the main thread doesn't."""
-        timer = Timer(AT_LAST, self._exit)
-        timer.daemon = True
-        timer.start()
+        start_new_thread(self._exit, (AT_LAST,))
         if not self._kernel.main.ended.wait(LET_GO):
             self.end()
 
@@ -55,19 +55,25 @@ class Life:
         """Run the atexit handlers, send what is queued and exit.  Does not return."""
         if not self._ending.acquire(blocking=False):
             Event().wait()  # another thread is at it
-        self._kernel.history.end()
-        run_exit_handlers()
-        _join_threads(monotonic() + THREADS)
-        _end_children()
         kernel = self._kernel
-        kernel.before_output()
-        kernel.channels.close()
+        steps = (
+            kernel.history.end, run_exit_handlers, _join_threads, _end_children, kernel.before_output,
+            kernel.channels.close,
+        )  # fmt: skip
+        for step in steps:
+            try:
+                step()
+            except BaseException as error:  # of the user's handler of a signal, or of what a cell has broken
+                log.traceback("the end of the kernel", error)
         self._exit()
 
-    def _exit(self) -> None:
-        for clean in self._kernel.clean_up:
-            clean()
-        _exit(0)
+    def _exit(self, after: float = 0.0) -> None:
+        sleep(after)
+        try:
+            for clean in self._kernel.clean_up:
+                clean()
+        finally:
+            _exit(0)
 
     def _watch_launcher(self, pid: str) -> None:
         if not pid.isdigit() or int(pid) in (1, os.getpid()):
@@ -91,8 +97,9 @@ def _kqueue(pid: int) -> int:
 _kept: list[object] = []
 
 
-def _join_threads(deadline: float) -> None:
+def _join_threads() -> None:
     """Wait for threads that are not daemons, as the end of a program does, but not for ever."""
+    deadline = monotonic() + THREADS
     executors = sys.modules.get("concurrent.futures.thread")
     if executors is not None:  # their idle threads wait to be told
         Thread(target=executors._python_exit, daemon=True).start()

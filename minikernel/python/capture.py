@@ -17,6 +17,7 @@ from codecs import IncrementalDecoder, getincrementaldecoder
 from collections.abc import Callable
 from os import fstat, pread
 from threading import RLock
+from types import ModuleType
 
 from .. import __builtins__ as __builtins__
 from ..kernel.request import latest_request
@@ -124,15 +125,12 @@ class Capture:
 
 def _is_foreign(module: object) -> bool:
     """Tell whether a module is compiled and not the standard library's; ctypes can call anything."""
-    if getattr(module, "__name__", "") == "ctypes":
-        return True
-    path = getattr(module, "__file__", None) or ""
-    return (
-        isinstance(path, str)
-        and path.endswith((".so", ".dylib"))
-        and "lib-dynload" not in path
-        and not (getattr(module, "__name__", "").startswith("zmq."))
-    )
+    if type(module) is not ModuleType:  # which may run code when it is asked, and is not compiled
+        return False
+    name, path = vars(module).get("__name__"), vars(module).get("__file__")
+    if name == "ctypes" or not (isinstance(path, str) and path.endswith((".so", ".dylib"))):
+        return name == "ctypes"
+    return "lib-dynload" not in path and not str(name).startswith("zmq.")
 
 
 def _punch(fd: int, start: int, end: int) -> int:
