@@ -9,10 +9,11 @@ Next: ``kernel.kernel``.
 
 from __future__ import annotations
 
+from _signal import SIG_BLOCK, SIG_SETMASK, SIGINT, SIGTERM, pthread_sigmask
+from _thread import start_new_thread
 from collections.abc import Callable
 from itertools import islice
 from queue import SimpleQueue
-from signal import SIG_BLOCK, SIG_SETMASK, SIGINT, SIGTERM, pthread_sigmask
 from threading import Event, Thread, get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -152,8 +153,11 @@ class Worker:
             if self.loop is not None:
                 self.loop.forget()
 
-        self._thread = Thread(target=work, name=name, daemon=True)
-        self._thread.start()
+        if self._runs_code:
+            self._thread = Thread(target=work, name=name, daemon=True)
+            self._thread.start()
+        else:  # `Thread` goes through names that a cell may have broken
+            start_new_thread(work, ())
 
     def start(self, name: str) -> None:
         """Have a thread answer from now on, if none does yet; where there can be none, the calling one does once.
@@ -170,9 +174,10 @@ class Worker:
 
     def join(self, timeout: float) -> bool:
         """Wait for the end of the worker's thread; tell whether it has ended.  Any thread but that."""
-        if self._thread is not None:
-            self._thread.join(timeout)
-        return self._thread is None or not self._thread.is_alive()
+        if self._thread is None:
+            return not self.started or self.ended.wait(timeout)
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _take_next(self) -> None:
         """Take what is next, if anything: asleep on the inbox, or in the loop when there is one."""
