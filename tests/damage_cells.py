@@ -1,99 +1,133 @@
-"""Cells that damage the process they run in.  After each of them, a kernel goes on and answers.
+"""Cells that damage the process in which they run, by name.  After each of them a kernel still answers.
 
-``DAMAGES`` is for `test_damage`, which holds every one against a kernel of its own, and for anything that wants to
-hurt a kernel in passing.
+`test_damage` holds kernels against them, many at once; the soak command, one after another.
 """
 
 from __future__ import annotations
 
-#: Python's own names, as a cell may take them from everybody.
-_BUILTINS = [
-    "len",
-    "isinstance",
-    "print",
-    "open",
+#: Python's own names that everybody uses.
+BUILTINS = [
+    "ArithmeticError",
+    "AttributeError",
+    "BaseException",
+    "Exception",
+    "ImportError",
+    "KeyError",
+    "KeyboardInterrupt",
+    "OSError",
+    "RuntimeError",
+    "StopIteration",
+    "TypeError",
+    "ValueError",
+    "__build_class__",
     "__import__",
+    "all",
+    "any",
+    "bool",
+    "bytes",
+    "callable",
+    "chr",
+    "compile",
+    "delattr",
+    "dict",
+    "dir",
+    "enumerate",
+    "eval",
+    "exec",
+    "filter",
+    "float",
+    "format",
     "getattr",
+    "globals",
     "hasattr",
-    "setattr",
-    "type",
-    "repr",
-    "str",
+    "hash",
+    "id",
     "int",
+    "isinstance",
+    "issubclass",
+    "iter",
+    "len",
+    "list",
+    "map",
+    "max",
+    "memoryview",
+    "min",
+    "next",
+    "object",
+    "open",
+    "ord",
+    "print",
+    "property",
+    "range",
+    "repr",
+    "reversed",
+    "set",
+    "setattr",
+    "slice",
+    "sorted",
+    "staticmethod",
+    "str",
+    "sum",
     "super",
     "tuple",
-    "list",
-    "dict",
-    "set",
-    "bytes",
-    "min",
-    "max",
-    "sum",
-    "map",
-    "zip",
-    "iter",
-    "next",
-    "enumerate",
-    "callable",
-    "property",
-    "memoryview",
-    "eval",
-    "compile",
-    "Exception",
-    "__build_class__",
+    "type",
     "vars",
-    "range",
-    "sorted",
-    "id",
-    "hash",
-    "any",
-    "all",
-    "bool",
-    "float",
-    "filter",
-    "issubclass",
-    "ValueError",
-    "OSError",
-    "KeyError",
-    "StopIteration",
+    "zip",
 ]
-_MODULES = [
-    "json",
-    "time",
-    "threading",
+#: Modules that a kernel can't do without.  What is in sys and zmq has to stay: there is one of each in a process.
+MODULES = [
     "asyncio",
-    "os",
-    "io",
-    "re",
-    "linecache",
-    "hmac",
-    "traceback",
+    "collections",
+    "contextlib",
     "contextvars",
-    "signal",
-    "zmq",
-    "queue",
     "codecs",
-    "sys",
+    "fcntl",
+    "functools",
+    "hmac",
+    "io",
+    "itertools",
+    "json",
+    "linecache",
+    "os",
+    "queue",
+    "re",
+    "selectors",
+    "signal",
+    "threading",
+    "time",
+    "traceback",
+    "types",
+    "warnings",
+    "weakref",
 ]
 
-#: Replaces all functions and classes of a module that are called by others.
-_BREAK = """
-import {0} as module, types
-def broken(*args, **kwargs): raise RuntimeError('broken by a cell')
-for name, value in list(vars(module).items()):
-    if callable(value) and not name.startswith('__'): {1}
+_ALL_OF = """
+import {module}, types
+def broken(*args, **kwargs): raise RuntimeError('a cell has broken this')
+values = {{name: value for name, value in vars({module}).items() if callable(value) and not name.startswith('__')}}
+vars({module}).update(dict.fromkeys(values, {by}))
 """
+_MODULES = "import sys, {module}; gone = [name for name in sys.modules if name.split('.')[0] == '{module}']\n"
 
-DAMAGES: dict[str, str] = {
-    **{f"builtins.{name} = None": f"import builtins; builtins.{name} = None" for name in _BUILTINS},
-    **{f"{name} raises": _BREAK.format(name, "setattr(module, name, broken)") for name in _MODULES},
-    **{f"{name} is None": _BREAK.format(name, "setattr(module, name, None)") for name in _MODULES},
-    **{
-        f"del {name}": f"import sys; import {name}; [sys.modules.pop(m) for m in list(sys.modules) if m.split('.')[0] == '{name}']"
-        for name in _MODULES
-    },
-    **{
-        f"sys.modules[{name!r}] = None": f"import sys; import {name}; sys.modules['{name}'] = None"
-        for name in _MODULES
-    },
-}
+CELLS: dict[str, str] = {}
+for _name in BUILTINS:
+    CELLS[f"builtins.{_name} is None"] = f"import builtins; builtins.{_name} = None"
+    CELLS[f"{_name} is None"] = f"{_name} = None"
+for _name in MODULES:
+    CELLS[f"{_name} raises"] = _ALL_OF.format(module=_name, by="broken")
+    CELLS[f"{_name} is empty"] = _ALL_OF.format(module=_name, by="None")
+for _name in (*MODULES, "zmq"):
+    CELLS[f"{_name} is gone"] = _MODULES.format(module=_name) + "for name in gone: del sys.modules[name]"
+    CELLS[f"{_name} can't be imported"] = (
+        _MODULES.format(module=_name) + "for name in gone: sys.modules[name] = None"
+    )
+
+#: Many at once.
+CELLS["all builtins are None"] = f"import builtins; vars(builtins).update(dict.fromkeys({BUILTINS}))"
+CELLS["all builtins raise"] = (
+    "import builtins\ndef broken(*args, **kwargs): raise RuntimeError('a cell has broken this')\n"
+    f"vars(builtins).update(dict.fromkeys({[name for name in BUILTINS if not name.endswith('Error')]}, broken))"
+)
+CELLS["all builtins are deleted"] = f"import builtins\nfor name in {BUILTINS}: builtins.__dict__.pop(name)"
+for _how in ("raises", "is empty", "is gone", "can't be imported"):
+    CELLS[f"every module {_how}"] = "\n".join(CELLS[f"{name} {_how}"] for name in MODULES)

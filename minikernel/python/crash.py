@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from contextlib import suppress
+from os import pwrite
 from typing import TYPE_CHECKING, Any
 
 from .. import __builtins__ as __builtins__
@@ -61,7 +62,7 @@ class Evidence:
         """Write down what goes on: "cell 7"."""
         if self._fd != -1:
             with suppress(OSError):  # a cell has closed it
-                os.pwrite(self._fd, f"{state} {self._oom}".encode().ljust(_STATE, b"\n"), 0)
+                pwrite(self._fd, f"{state} {self._oom}".encode().ljust(_STATE, b"\n"), 0)
 
     def remove(self) -> None:
         """The kernel ends by itself: there is nothing to tell.  In the kernel's process only."""
