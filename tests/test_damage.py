@@ -34,7 +34,7 @@ def answers(kernel: KernelProcess, client: Client) -> None:
     assert kernel.wait() == 0
 
 
-@pytest.mark.parametrize("used", ["", "import asyncio", "%precision 3"])
+@pytest.mark.parametrize("used", ["", "import asyncio"])
 @pytest.mark.parametrize("cell", [name for name in CELLS if name.startswith(("all ", "every "))])
 def test_what_a_cell_breaks_for_everybody(start: Callable[..., KernelProcess], cell: str, used: str) -> None:
     kernel = start()

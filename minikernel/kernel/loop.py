@@ -56,7 +56,10 @@ class Loop:
             patch()
             self.loop = asyncio.new_event_loop()
             self._make_current, self._cancelled = asyncio.set_event_loop, asyncio.CancelledError
-        self._make_current(self.loop)  # asyncio.run leaves none behind
+        try:
+            self._make_current(self.loop)  # asyncio.run leaves none behind
+        except Exception:  # a cell has broken what asyncio stands on
+            pass
         return self.loop
 
     def wait(self, until: Callable[[], bool]) -> None:

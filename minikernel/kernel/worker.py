@@ -135,7 +135,7 @@ class Worker:
         except BaseException as error:  # of such a handler, of a callback while all is idle, or a bug
             self._struck += 1
             self._report(error)
-            if self._struck < 20:  # or it is a bug, and the next has its turn
+            if self._struck < 20 or not self._taken:  # or it is a bug, and the next has its turn
                 return
         self._struck = 0
         self._taken.clear()
@@ -182,7 +182,7 @@ class Worker:
     def _take_next(self) -> None:
         """Take what is next, if anything: asleep on the inbox, or in the loop when there is one."""
         loop = self.loop
-        if loop is not None and loop.needed and self._inbox.empty():
+        if loop is not None and loop.needed and self._inbox.empty() and self._struck < 3:  # or it can't run
             loop.wait(lambda: not self._inbox.empty())
         else:  # from the one to the other in C: no signal handler runs while it is in neither
             self._taken.extend(islice(iter(self._inbox.get, None), 1))
