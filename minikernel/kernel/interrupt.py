@@ -53,6 +53,8 @@ others: Callable[[], object] | None = None
 #: be torn.  The interrupt is pending then, and the debugger sees to it that it lands.
 held: Callable[[int, FrameType | None], bool] | None = None
 
+#: What no cell may block for longer than itself.
+_NEEDED = {signal.SIGINT, signal.SIGTERM, NUDGE}
 _package = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _landings: set[CodeType] = {Loop.main.__code__}
 _loops = {Loop.wait.__code__, Loop.run.__code__}
@@ -132,6 +134,7 @@ def install(worker: Worker, channels: Channels, terminate: Callable[[], object])
 
 def restore() -> None:
     """Take back what a cell may have given away: SIGINT, and the word of signals.  The main thread."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _NEEDED)
     if signal.getsignal(signal.SIGINT) is not on_sigint:
         signal.signal(signal.SIGINT, on_sigint)
     before = signal.set_wakeup_fd(_wakeup_fd, warn_on_full_buffer=False)

@@ -14,6 +14,7 @@ Next: ``compiler``, ``tracebacks``, ``display``, ``streams``, ``capture``.
 
 from __future__ import annotations
 
+import builtins
 import sys
 from collections.abc import Callable
 from os import _exit, getpid
@@ -146,13 +147,9 @@ class Interpreter:
             content = tracebacks.describe(error, self.cells)
             return (self.shell and self.shell.describe(error)) or content
         except BaseException as broken:  # no descriptor or stack left to import or format with, or a cell's damage
-            ename, lines, tb = type(error).__name__, list[str](), error.__traceback__
-            while tb is not None:
-                if tb.tb_frame.f_code.co_filename in self.cells:
-                    lines.append(f"{self.cells.label(tb.tb_frame.f_code.co_filename)}, line {tb.tb_lineno}")
-                tb = tb.tb_next
-            lines.append(f"{ename} (no more can be told: {type(broken).__name__} while describing it)")
-            return {"ename": ename, "evalue": "", "traceback": lines}
+            ename = type(error).__name__
+            line = f"{ename} (no more can be told: {type(broken).__name__} while describing it)"
+            return {"ename": ename, "evalue": "", "traceback": [*self.cells.lines(error), line]}
 
     def _run_cell(self, request: Request, typed: str) -> None:
         source, question = typed, None
@@ -274,6 +271,7 @@ def run(code: CodeType, namespace: dict[str, Any]) -> Any:
     """Run compiled user code: the frame below all user frames, in which a KeyboardInterrupt may land."""
     if interrupt.pending:
         interrupt.checkpoint()
+    namespace.setdefault("__builtins__", builtins)  # or eval would put ours there
     return eval(code, namespace)
 
 
@@ -281,6 +279,7 @@ def run(code: CodeType, namespace: dict[str, Any]) -> Any:
 async def run_awaiting(codes: list[CodeType], namespace: dict[str, Any]) -> Any:
     """Run compiled user code that awaits, all of it in one task."""
     value = None
+    namespace.setdefault("__builtins__", builtins)
     for code in codes:
         value = eval(code, namespace)
         if code.co_flags & _CO_COROUTINE:
