@@ -21,6 +21,7 @@ if __name__ == "__main__":  # a notebook's json.py or zmq.py must not be ours; u
     if sys.path[0] in ("", here):
         del sys.path[0]
 
+from contextlib import suppress
 from typing import NoReturn
 
 #: The commands, and the tool that each is.
@@ -108,6 +109,9 @@ def run(fields: dict[str, str], ignored: list[str]) -> None:
     """Run a kernel in this process until it is told to end.  Does not return."""
     import signal
 
+    from . import process
+
+    process.prepare()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # until there is user code that it could interrupt
     # -- what others wait for
     from . import connect
@@ -157,7 +161,8 @@ def run(fields: dict[str, str], ignored: list[str]) -> None:
 
         record.start(channels, info, path, record_path)
     if given is None and "JPY_PARENT_PID" not in os.environ:
-        print(f"To attach a console:  jupyter console --existing {os.path.basename(path)}", flush=True)
+        with suppress(OSError):  # nobody reads it
+            print(f"To attach a console:  jupyter console --existing {connect.short(path)}", flush=True)
     try:
         kernel.run()
     finally:  # whatever a cell has broken

@@ -48,6 +48,8 @@ _UNIX_PATH = 103 if sys.platform == "darwin" else 107
 
 #: The connection file and fields of the kernel that this process is, if it is one.
 _running: tuple[str, dict[str, Any]] | None = None
+#: The directory of this process's connection files, for want of another.
+_private = ""
 #: Returns those of the kernel, of several in this process (``embedding``), that the calling code works for.
 guest: Callable[[], tuple[str, dict[str, Any]] | None] | None = None
 
@@ -456,6 +458,9 @@ def remove(path: str) -> None:
     """Take a connection file away."""
     with suppress(OSError):  # somebody else has done it
         os.unlink(path)
+    if _private and os.path.dirname(path) == _private:
+        with suppress(OSError):  # another one is in it
+            os.rmdir(_private)
 
 
 def choose_ports(info: dict[str, Any], path: str) -> None:
@@ -538,7 +543,7 @@ def new_path(kernel_id: Any = None) -> str:
         from uuid import uuid4
 
         kernel_id = uuid4()
-    return os.path.join(runtime_dir(), f"kernel-{str(kernel_id).replace(os.sep, '-')}.json")
+    return os.path.join(_place(), f"kernel-{str(kernel_id).replace(os.sep, '-')}.json")
 
 
 def _text(key: bytes | str) -> str:
@@ -553,15 +558,50 @@ def _text(key: bytes | str) -> str:
 
 
 def runtime_dir() -> str:
-    """Return where frontends look for connection files."""
+    """Return where frontends look for connection files.
+
+    Raises
+    ------
+    OSError
+        This user has no home.
+    """
     from jupyter_core.paths import jupyter_runtime_dir
 
-    return os.path.abspath(jupyter_runtime_dir())
+    try:
+        return os.path.abspath(jupyter_runtime_dir())
+    except RuntimeError as error:
+        raise FileNotFoundError(f"there is no runtime directory: {error}") from None
+
+
+def short(path: str) -> str:
+    """Return what a frontend is told to find a connection file: its name will do in the runtime directory."""
+    directory, name = os.path.split(path)
+    with suppress(OSError):
+        return name if directory == runtime_dir() else path
+    return path
+
+
+def _place() -> str:
+    """Return the runtime directory; a private one where that can't be written to."""
+    global _private
+    with suppress(OSError):
+        directory = runtime_dir()
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        if os.access(directory, os.W_OK):
+            return directory
+    if not _private:
+        from tempfile import mkdtemp
+
+        _private = mkdtemp(prefix="minikernel-")
+    return _private
 
 
 def _under_runtime_dir(directory: str) -> bool:
     """Tell whether `directory` is the Jupyter runtime directory or below it."""
-    runtime = runtime_dir()
+    try:
+        runtime = runtime_dir()
+    except OSError:
+        return False
     return os.path.commonpath([runtime, directory]) == runtime
 
 

@@ -196,9 +196,7 @@ class EmbeddedKernel:
         """The line to type for a console on this kernel."""
         from shlex import quote
 
-        directory, name = os.path.split(self.connection_file)
-        file = name if directory == connect.runtime_dir() else self.connection_file
-        return f"jupyter console --existing {quote(file)}"
+        return f"jupyter console --existing {quote(connect.short(self.connection_file))}"
 
     def __enter__(self) -> EmbeddedKernel:
         return self

@@ -70,7 +70,7 @@ class Life:
     def _exit(self, after: float = 0.0) -> None:
         sleep(after)
         try:
-            for clean in self._kernel.clean_up:
+            for clean in reversed(self._kernel.clean_up):
                 clean()
         finally:
             _exit(0)
