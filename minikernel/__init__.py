@@ -18,7 +18,13 @@ that file alone decides, and which is next:
 
 from __future__ import annotations
 
+import builtins
+
 __version__ = "0.1.0"
+
+#: What ``len`` and ``print`` mean to the modules of this package, whatever a cell does to everybody else's.  Python
+#: looks names up in the `__builtins__` of the module that defines a function; each module imports these.
+__builtins__ = vars(builtins).copy()  # type: ignore[assignment]
 
 TYPE_CHECKING = False  # as typing has it: nothing is imported while a notebook's directory is on sys.path
 if TYPE_CHECKING:

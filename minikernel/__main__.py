@@ -21,6 +21,7 @@ if __name__ == "__main__":  # a notebook's json.py or zmq.py must not be ours; u
     if sys.path[0] in ("", here):
         del sys.path[0]
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
@@ -119,6 +120,9 @@ def run(fields: dict[str, str], ignored: list[str], language: Language | None = 
     """Run a kernel in this process until it is told to end.  Does not return."""
     import signal
 
+    from . import process
+
+    process.prepare()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # until there is user code that it could interrupt
     # -- what others wait for
     from . import connect
@@ -185,9 +189,12 @@ def run(fields: dict[str, str], ignored: list[str], language: Language | None = 
 
         tracing.inside(channels, info, path, trace)
     if given is None and "JPY_PARENT_PID" not in os.environ:
-        print(f"To attach a console:  jupyter console --existing {os.path.basename(path)}", flush=True)
-    kernel.run()
-    life.end()
+        with suppress(OSError):  # nobody reads it
+            print(f"To attach a console:  jupyter console --existing {connect.short(path)}", flush=True)
+    try:
+        kernel.run()
+    finally:  # whatever a cell has broken
+        life.end()
 
 
 def _give_up(reason: str) -> NoReturn:

@@ -20,6 +20,8 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from . import __builtins__ as __builtins__
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from subprocess import Popen
@@ -50,6 +52,8 @@ _PRIVATE = "minikernel-"
 
 #: The connection file and fields of the kernel that this process is, if it is one.
 _running: tuple[str, dict[str, Any]] | None = None
+#: The directory of this process's connection files, for want of another.
+_private = ""
 #: Returns those of the kernel, of several in this process (``embedding``), that the calling code works for.
 guest: Callable[[], tuple[str, dict[str, Any]] | None] | None = None
 
@@ -456,10 +460,10 @@ def remove(path: str, info: dict[str, Any]) -> None:
     """Take a connection file away, and the directory that `choose_ports` has made for its sockets."""
     with suppress(OSError):  # somebody else has done it
         os.unlink(path)
-    directory = os.path.dirname(info["ip"])
-    if os.path.basename(directory).startswith(_PRIVATE):
-        with suppress(OSError):  # there is something in it
-            os.rmdir(directory)
+    for directory in {os.path.dirname(path), os.path.dirname(info["ip"])}:
+        if os.path.basename(directory).startswith(_PRIVATE):
+            with suppress(OSError):  # there is something in it
+                os.rmdir(directory)
 
 
 def is_open_to_others(info: dict[str, Any]) -> bool:
@@ -565,7 +569,7 @@ def new_path(kernel_id: Any = None) -> str:
         from uuid import uuid4
 
         kernel_id = uuid4()
-    return os.path.join(runtime_dir(), f"kernel-{str(kernel_id).replace(os.sep, '-')}.json")
+    return os.path.join(_place(), f"kernel-{str(kernel_id).replace(os.sep, '-')}.json")
 
 
 def _text(key: bytes | str) -> str:
@@ -580,15 +584,50 @@ def _text(key: bytes | str) -> str:
 
 
 def runtime_dir() -> str:
-    """Return where frontends look for connection files."""
+    """Return where frontends look for connection files.
+
+    Raises
+    ------
+    OSError
+        This user has no home.
+    """
     from jupyter_core.paths import jupyter_runtime_dir
 
-    return os.path.abspath(jupyter_runtime_dir())
+    try:
+        return os.path.abspath(jupyter_runtime_dir())
+    except RuntimeError as error:
+        raise FileNotFoundError(f"there is no runtime directory: {error}") from None
+
+
+def short(path: str) -> str:
+    """Return what a frontend is told to find a connection file: its name will do in the runtime directory."""
+    directory, name = os.path.split(path)
+    with suppress(OSError):
+        return name if directory == runtime_dir() else path
+    return path
+
+
+def _place() -> str:
+    """Return the runtime directory; a private one where that can't be written to."""
+    global _private
+    with suppress(OSError):
+        directory = runtime_dir()
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        if os.access(directory, os.W_OK):
+            return directory
+    if not _private:
+        from tempfile import mkdtemp
+
+        _private = mkdtemp(prefix=_PRIVATE)
+    return _private
 
 
 def _make_runtime_dir(directory: str) -> bool:
     """Make `directory` if it is the Jupyter runtime directory or below it; tell whether it is."""
-    runtime = runtime_dir()
+    try:
+        runtime = runtime_dir()
+    except OSError:
+        return False
     if os.path.commonpath([runtime, directory]) != runtime:
         return False
     os.makedirs(directory, mode=0o700, exist_ok=True)

@@ -28,6 +28,7 @@ from time import monotonic
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from . import __builtins__ as __builtins__
 from . import connect
 from .kernel import interrupt
 from .kernel.kernel import Kernel
@@ -193,9 +194,7 @@ class EmbeddedKernel:
         """The line to type for a console on this kernel."""
         from shlex import quote
 
-        directory, name = os.path.split(self.connection_file)
-        file = name if directory == connect.runtime_dir() else self.connection_file
-        return f"jupyter console --existing {quote(file)}"
+        return f"jupyter console --existing {quote(connect.short(self.connection_file))}"
 
     def __enter__(self) -> EmbeddedKernel:
         return self

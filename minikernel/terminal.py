@@ -8,6 +8,8 @@ import sys
 from shutil import which
 from subprocess import DEVNULL, Popen
 
+from . import __builtins__ as __builtins__
+
 #: What stands between an emulator and the command that it runs, where that is not ``-e``.
 _SEPARATORS = {"gnome-terminal": "--", "xfce4-terminal": "-x", "mate-terminal": "-x"}
 

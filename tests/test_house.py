@@ -101,8 +101,8 @@ print(json.dumps(sorted(set(sys.modules) - before)))
     ours = {name for name in names if name.startswith("minikernel")}
     assert ours == {
         "minikernel", "minikernel.__main__", "minikernel.connect", "minikernel.protocol", "minikernel.protocol.log",
-        "minikernel.protocol.channels", "minikernel.protocol.iopub", "minikernel.protocol.outbox",
-        "minikernel.protocol.wire",
+        "minikernel.protocol.channels", "minikernel.protocol.encoding", "minikernel.protocol.iopub", "minikernel.protocol.multipart",
+        "minikernel.protocol.outbox", "minikernel.protocol.wire",
     }  # fmt: skip
     allowed = {"hmac", "_hashlib", "_blake2", "hashlib", "_hmac", "queue", "_queue", "heapq", "_heapq", "signal", "binascii",
                "secrets", "_opcode", "_sha3", "_sha2", "_md5", "_sha1"}  # fmt: skip

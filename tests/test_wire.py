@@ -19,7 +19,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from minikernel.protocol.wire import DELIMITER, EMPTY, REPLAY_WINDOW, Session, WireError, dumps
+from minikernel.protocol.encoding import dumps
+from minikernel.protocol.wire import DELIMITER, EMPTY, REPLAY_WINDOW, Session, WireError
 
 # The same examples in every run, however slow the machine is.
 settings.register_profile(

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from .. import __builtins__ as __builtins__
 from .worker import Worker
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .. import __builtins__ as __builtins__
 from ..protocol import log
 from . import interrupt
 from .request import current_request

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .. import __builtins__ as __builtins__
 from .. import __version__
 from ..protocol.messages import BadContent
 from ..protocol.wire import PROTOCOL_VERSION

@@ -15,14 +15,17 @@ from __future__ import annotations
 
 import os
 import sys
+from _thread import start_new_thread
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from itertools import chain, islice
-from threading import Lock, Thread
+from queue import Empty, SimpleQueue
+from threading import Lock
 from time import sleep
 
+from .. import __builtins__ as __builtins__
 from .history_file import HistoryFile, Row
 
 #: Seconds in which cells gather before they are written.
@@ -52,7 +55,8 @@ class History:
         self._rows: dict[int, Row] = {}
         self._unsaved: deque[int] = deque()
         self._writing = Lock()
-        self._writer: Thread | None = None
+        #: Whether there is a thread that will write what gathers.
+        self._gathers = False
 
     # -- keeping: the main thread --------------------------------------------------------------------------
 
@@ -81,18 +85,16 @@ class History:
         if self._file is None:
             return
         self._unsaved.append(row.line)
-        if self._writer is None:
-            self._writer = Thread(target=self._write_soon, name="minikernel-history", daemon=True)
-            try:
-                self._writer.start()
-            except RuntimeError:  # no more threads: the next cell tries again
-                self._writer = None
+        if not self._gathers:
+            with suppress(RuntimeError):  # no more threads: the next cell tries again
+                start_new_thread(self._write_soon, ())
+                self._gathers = True
 
     # -- writing: a thread of its own ----------------------------------------------------------------------
 
     def _write_soon(self) -> None:
         sleep(GATHER)
-        self._writer = None  # what is added from now on is another thread's
+        self._gathers = False  # what is added from now on is another thread's
         self._write()
 
     def _write(self) -> None:
@@ -106,10 +108,15 @@ class History:
         """Write what is not written; give up after `AT_END` seconds.  Any thread."""
         if not self._unsaved:
             return
-        thread = Thread(target=self._write, name="minikernel-history", daemon=True)
-        with suppress(RuntimeError):  # no more threads
-            thread.start()
-            thread.join(AT_END)
+        written = SimpleQueue[None]()
+
+        def write() -> None:
+            self._write()
+            written.put(None)
+
+        with suppress(RuntimeError, Empty):  # no more threads, or not in time
+            start_new_thread(write, ())
+            written.get(timeout=AT_END)
 
     # -- asking: any thread --------------------------------------------------------------------------------
 

@@ -14,13 +14,15 @@ The tables are IPython's, so its tools read them.  What they hold is private: th
 from __future__ import annotations
 
 import os
+from _thread import start_new_thread
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from queue import Empty, SimpleQueue
-from threading import Lock, Thread
+from threading import Lock
 from time import strftime, time
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from .. import __builtins__ as __builtins__
 from ..protocol import log
 
 if TYPE_CHECKING:
@@ -147,7 +149,7 @@ class HistoryFile:
             answer.put(self._do(read, self._reading, READ_LOCKED, make=False))
 
         try:
-            Thread(target=answer_in_time, name="minikernel-history", daemon=True).start()
+            start_new_thread(answer_in_time, ())
             return answer.get(timeout=READ_HANGING)
         except (Empty, RuntimeError):
             self._tell("it can't be read in time")

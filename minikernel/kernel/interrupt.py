@@ -25,15 +25,17 @@ where it is (`stuck`), as soon as a thread may run to say so: not while that C c
 
 from __future__ import annotations
 
+import _signal as signal  # signal's functions are Python around these, and go through names that a cell may break
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import suppress
+from os import getpgrp, getpid, killpg
+from threading import Timer, get_ident, main_thread
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .. import __builtins__ as __builtins__
 from .loop import Loop
 
 if TYPE_CHECKING:
@@ -61,6 +63,8 @@ held: Callable[[int, FrameType | None], bool] | None = None
 #: Called in the channels thread with the request and the frame of code that two interrupts have not reached.
 stuck: Callable[[Request, FrameType], object] | None = None
 
+#: What no cell may block for longer than itself.
+_NEEDED = {signal.SIGINT, NUDGE, *ENDS}
 _package = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _landings: set[CodeType] = {Loop.main.__code__}
 _shields: set[CodeType] = set()
@@ -112,7 +116,7 @@ def _is_shielded(frame: FrameType | None) -> bool:
 
 def checkpoint() -> None:
     """Raise the KeyboardInterrupt that waits for this thread, if one does."""
-    ident = threading.get_ident()
+    ident = get_ident()
     if ident in pending and not _is_shielded(sys._getframe()):
         pending.discard(ident)
         raise KeyboardInterrupt
@@ -171,7 +175,7 @@ def install(worker: Worker, channels: Channels, terminate: Callable[[], object])
 
     def nudge() -> None:
         global _nudged
-        main = threading.main_thread().ident
+        main = main_thread().ident
         assert main is not None
         _nudged = _heard
         signal.pthread_kill(main, NUDGE)
@@ -193,6 +197,7 @@ def install(worker: Worker, channels: Channels, terminate: Callable[[], object])
 
 def restore() -> None:
     """Take back what a cell may have given away: SIGINT, and the word of signals.  The main thread."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _NEEDED)
     if signal.getsignal(signal.SIGINT) is not on_sigint:
         signal.signal(signal.SIGINT, on_sigint)
     before = signal.set_wakeup_fd(_wakeup_fd, warn_on_full_buffer=False)
@@ -202,11 +207,11 @@ def restore() -> None:
 
 def _hold() -> None:
     """Hold signals while the process forks: the child has the parent's handlers at first, and its pipe."""
-    _masks[threading.get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *ENDS})
+    _masks[get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *ENDS})
 
 
 def _let_go() -> None:
-    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.pop(threading.get_ident()))
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.pop(get_ident()))
 
 
 def _in_child() -> None:
@@ -221,10 +226,10 @@ def _in_child() -> None:
 
 def send() -> None:
     """Interrupt what runs in the main thread, and its children.  Any thread."""
-    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
-        os.killpg(os.getpid(), signal.SIGINT)
+    if getpgrp() == getpid():
+        killpg(getpid(), signal.SIGINT)
     else:
-        main = threading.main_thread().ident
+        main = main_thread().ident
         assert main is not None
         signal.pthread_kill(main, signal.SIGINT)
 
@@ -258,7 +263,7 @@ def throw(worker: Worker) -> None:
                 inner.call_soon_threadsafe(lambda: None)
     else:
         pending.add(worker.ident)
-        timer = threading.Timer(0.01, _throw_again, [worker])
+        timer = Timer(0.01, _throw_again, [worker])
         timer.daemon = True
         timer.start()
 

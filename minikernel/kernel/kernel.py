@@ -16,12 +16,13 @@ Next: ``python.interpreter``; the handlers are in ``handlers``.
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable
+from os import _exit, getpid
+from threading import Lock, RLock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from .. import __builtins__ as __builtins__
 from ..protocol import log
 from ..protocol.messages import MESSAGES, BadContent, complete, reply_type
 from ..protocol.wire import Message, now
@@ -87,7 +88,7 @@ class Kernel:
     def __init__(
         self, channels: Channels, info: dict[str, Any], language: Language, history: str | None = None
     ) -> None:
-        self.pid = os.getpid()
+        self.pid = getpid()
         self.channels = channels
         self.info = info
         self.language = language
@@ -115,8 +116,8 @@ class Kernel:
         self._comms: CommManager | None = None
         self._beside = Beside(self.dispatch, channels.call_later)
         self._stopping = False
-        self._status = threading.Lock()
-        self._making = threading.RLock()
+        self._status = Lock()
+        self._making = RLock()
 
     @property
     def interpreter(self) -> Interpreter:
@@ -249,8 +250,8 @@ class Kernel:
             try:
                 request.make_current()  # not before: a thread that was born in C may print at any moment
                 content = self._handle(request)
-                if os.getpid() != self.pid:
-                    os._exit(0)  # a callback has forked, and this is the child: its sockets are its parent's
+                if getpid() != self.pid:
+                    _exit(0)  # a callback has forked, and this is the child: its sockets are its parent's
                 if content is not None:
                     self._reply(request, content)
             except (BadContent, KeyboardInterrupt) as error:

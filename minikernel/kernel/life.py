@@ -17,14 +17,20 @@ kill after 2.5 seconds, so each step has a deadline ("Messaging in Jupyter: Kern
 
 from __future__ import annotations
 
-import atexit
-import importlib
 import os
-import signal
-import threading
+import sys
+from _signal import SIGKILL, SIGTERM
+from _thread import start_new_thread
+from atexit import _run_exitfuncs as run_exit_handlers
 from contextlib import suppress
+from importlib import import_module
+from os import _exit, kill
+from threading import Event, Lock, Thread, current_thread, enumerate, main_thread
 from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
+
+from .. import __builtins__ as __builtins__
+from ..protocol import log
 
 if TYPE_CHECKING:
     from .kernel import Kernel
@@ -44,42 +50,46 @@ class Life:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._ending = threading.Lock()
+        self._ending = Lock()
         kernel.on_stop = self._see_to_it
         self._watch_launcher(os.environ.get("JPY_PARENT_PID", ""))
 
     def _see_to_it(self) -> None:
         """End the process from the control thread when the main thread doesn't."""
-        timer = threading.Timer(AT_LAST, self._end_at_last)
-        timer.daemon = True
-        timer.start()
+        start_new_thread(self._end_at_last, ())
         if not self._kernel.main.ended.wait(LET_GO):
             self.end()
 
     def end(self) -> None:
         """Run the atexit handlers, send what is queued and exit.  Does not return."""
         if not self._ending.acquire(blocking=False):
-            threading.Event().wait()  # another thread is at it
-        self._kernel.history.end()
-        atexit._run_exitfuncs()
-        _join_threads(monotonic() + THREADS)
-        _end_children()
+            Event().wait()  # another thread is at it
         kernel = self._kernel
-        kernel.before_output()
-        kernel.channels.close()
+        steps = (
+            kernel.history.end, run_exit_handlers, _join_threads, _end_children, kernel.before_output,
+            kernel.channels.close,
+        )  # fmt: skip
+        for step in steps:
+            try:
+                step()
+            except BaseException as error:  # of the user's handler of a signal, or of what a cell has broken
+                log.traceback("the end of the kernel", error)
         self._exit()
 
     def _end_at_last(self) -> None:
-        """Something has hung, and so the children's turn may not have come."""
+        """When something hangs, end all the same; the children's turn may not have come then."""
+        sleep(AT_LAST)
         for pid in _children():
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                kill(pid, SIGKILL)
         self._exit()
 
     def _exit(self) -> None:
-        for clean in self._kernel.clean_up:
-            clean()
-        os._exit(0)
+        try:
+            for clean in reversed(self._kernel.clean_up):
+                clean()
+        finally:
+            _exit(0)
 
     def _watch_launcher(self, pid: str) -> None:
         if not pid.isdigit() or int(pid) in (1, os.getpid()):
@@ -130,7 +140,7 @@ def _proc_is_foreign() -> bool:
 
 def _kqueue(pid: int) -> int:
     """Return a descriptor that becomes readable when the process ends (macOS, BSD)."""
-    select: Any = importlib.import_module("select")  # typed as the platform has it
+    select: Any = import_module("select")  # typed as the platform has it
     queue = select.kqueue()
     queue.control([select.kevent(pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)], 0)
     _kept.append(queue)
@@ -140,15 +150,14 @@ def _kqueue(pid: int) -> int:
 _kept: list[object] = []
 
 
-def _join_threads(deadline: float) -> None:
+def _join_threads() -> None:
     """Wait for threads that are not daemons, as the end of a program does, but not for ever."""
-    import sys
-
+    deadline = monotonic() + THREADS
     executors = sys.modules.get("concurrent.futures.thread")
     if executors is not None:  # their idle threads wait to be told
-        threading.Thread(target=executors._python_exit, daemon=True).start()
-    here = (threading.current_thread(), threading.main_thread())
-    for thread in threading.enumerate():
+        Thread(target=executors._python_exit, daemon=True).start()
+    here = (current_thread(), main_thread())
+    for thread in enumerate():
         if not thread.daemon and thread not in here:
             thread.join(max(0.0, deadline - monotonic()))
 
@@ -158,12 +167,12 @@ def _end_children() -> None:
 
     A child that has been forked holds the kernel's sockets; with them it would keep a successor from binding.
     """
-    for number, patience in ((signal.SIGTERM, 0.2), (signal.SIGKILL, 0.2)):
+    for number, patience in ((SIGTERM, 0.2), (SIGKILL, 0.2)):
         deadline = monotonic() + patience
         children = _children()
         for pid in children:
             try:
-                os.kill(pid, number)
+                kill(pid, number)
             except ProcessLookupError:
                 pass
         while children and monotonic() < deadline:

@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable
 from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .. import __builtins__ as __builtins__
 from .request import _current, as_request
 
 if TYPE_CHECKING:
@@ -43,22 +44,27 @@ class Loop:
         #: Set when `task` was cancelled because of an interrupt.
         self.interrupted = False
         self._waiting = False
+        self._context = contextvars.Context()
         _paused[get_ident()] = self
 
     @property
     def needed(self) -> bool:
         """Whether there is, or should be, a loop.  This is the place that decides it."""
-        return self.loop is not None or "asyncio" in sys.modules
+        return self.loop is not None or callable(getattr(sys.modules.get("asyncio"), "new_event_loop", None))
 
     def ready(self) -> asyncio.AbstractEventLoop:
         """Return the loop, made current for the thread; a new one when the user's code has closed it."""
-        import asyncio
-
         if self.loop is None or self.loop.is_closed():
+            import asyncio
+
             patch()
             self.loop = asyncio.new_event_loop()
             self.loop.set_exception_handler(_report)
-        asyncio.set_event_loop(self.loop)  # asyncio.run leaves none behind
+            self._make_current, self._cancelled = asyncio.set_event_loop, asyncio.CancelledError
+        try:
+            self._make_current(self.loop)  # asyncio.run leaves none behind
+        except Exception:  # a cell has broken what asyncio stands on
+            pass
         return self.loop
 
     def wait(self, until: Callable[[], bool]) -> None:
@@ -75,13 +81,13 @@ class Loop:
 
     def wake(self) -> None:
         """End a `wait`.  Any thread, and signal handlers."""
-        self.call(self._stop_waiting)
+        self.call(self._stop_waiting, self._context)
 
-    def call(self, function: Callable[[], object]) -> None:
+    def call(self, function: Callable[[], object], context: contextvars.Context | None = None) -> None:
         """Have the loop call `function`, if there is a loop.  Any thread, and signal handlers."""
         if self.loop is not None:
             try:
-                self.loop.call_soon_threadsafe(function)
+                self.loop.call_soon_threadsafe(function, context=context)
             except RuntimeError:
                 pass  # closed by the user's code: the thread does not sleep in it, and makes a new one
 
@@ -94,8 +100,6 @@ class Loop:
 
         Raises KeyboardInterrupt for a task that was cancelled by an interrupt, else what the task raises.
         """
-        import asyncio
-
         loop = self.ready()
         if loop.is_running():
             raise RuntimeError("cannot wait for a result inside the running event loop")
@@ -120,7 +124,7 @@ class Loop:
                     raise raised.pop()
                 result: T = task.result()
                 return result
-            except asyncio.CancelledError as cancelled:
+            except self._cancelled as cancelled:
                 if not self.interrupted:
                     raise
                 raise KeyboardInterrupt().with_traceback(cancelled.__traceback__) from None

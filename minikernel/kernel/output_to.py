@@ -7,7 +7,8 @@ from contextvars import Token
 from copy import copy
 from typing import Any
 
-from ..protocol.wire import dumps
+from .. import __builtins__ as __builtins__
+from ..protocol.encoding import dumps
 from . import request
 
 

@@ -13,11 +13,12 @@ Next: ``kernel.worker``.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
+from threading import Thread, current_thread
 from typing import TYPE_CHECKING, Any
 
+from .. import __builtins__ as __builtins__
 from ..protocol.wire import Message
 
 if TYPE_CHECKING:
@@ -148,14 +149,14 @@ def current_request() -> Request | None:
     """Return the request that the calling code works for; None only before the first one."""
     request = _current.get(_UNKNOWN)
     if request is _UNKNOWN:
-        request = getattr(threading.current_thread(), "_minikernel_request", None)
+        request = getattr(current_thread(), "_minikernel_request", None)
         if request is None:
             return _latest
         _current.set(request)
     return _latest if request is None or (request.idle and outlived == "current") else request
 
 
-def inherit(thread: threading.Thread) -> None:
+def inherit(thread: Thread) -> None:
     """Let `thread`, before it starts, work for the request of the calling code."""
     thread._minikernel_request = current_request()  # type: ignore[attr-defined]
 

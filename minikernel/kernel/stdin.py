@@ -18,6 +18,7 @@ from queue import SimpleQueue
 from threading import Lock, get_ident, main_thread
 from typing import TYPE_CHECKING
 
+from .. import __builtins__ as __builtins__
 from ..protocol.wire import Message
 from . import interrupt
 

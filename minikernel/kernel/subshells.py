@@ -7,10 +7,11 @@ A subshell shares the main shell's namespace, and so sees its variables.  Its ce
 
 from __future__ import annotations
 
+from _signal import SIG_BLOCK, pthread_sigmask
 from collections.abc import Callable
-from signal import SIG_BLOCK, pthread_sigmask
 from typing import Any
 
+from .. import __builtins__ as __builtins__
 from ..protocol.messages import BadContent
 from .request import Request
 from .worker import Worker

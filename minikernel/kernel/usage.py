@@ -10,6 +10,8 @@ import os
 from time import monotonic
 from typing import Any
 
+from .. import __builtins__ as __builtins__
+
 _TICK = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 #: What the request before this one saw: time, the kernel's CPU seconds, the host's busy and total ticks.
 _before: tuple[float, float, int, int] | None = None

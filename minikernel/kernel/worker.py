@@ -9,13 +9,15 @@ Next: ``kernel.kernel``.
 
 from __future__ import annotations
 
+from _signal import SIG_BLOCK, SIG_SETMASK, SIGINT, SIGTERM, pthread_sigmask
+from _thread import start_new_thread
 from collections.abc import Callable
 from itertools import islice
 from queue import SimpleQueue
-from signal import SIG_BLOCK, SIG_SETMASK, SIGINT, SIGTERM, pthread_sigmask
 from threading import Event, Thread, get_ident
 from typing import TYPE_CHECKING, Any
 
+from .. import __builtins__ as __builtins__
 from ..protocol import log
 from .loop import Loop
 
@@ -137,7 +139,7 @@ class Worker:
         except BaseException as error:  # of such a handler, of a callback while all is idle, or a bug
             self._struck += 1
             self._report(error)
-            if self._struck < 20:  # or it is a bug, and the next has its turn
+            if self._struck < 20 or not self._taken:  # or it is a bug, and the next has its turn
                 return
         self._struck = 0
         self._taken.clear()
@@ -155,8 +157,11 @@ class Worker:
             if self.loop is not None:
                 self.loop.forget()
 
-        self._thread = Thread(target=work, name=self._name, daemon=True)
-        self._thread.start()
+        if self._runs_code:
+            self._thread = Thread(target=work, name=self._name, daemon=True)
+            self._thread.start()
+        else:  # `Thread` goes through names that a cell may have broken
+            start_new_thread(work, ())
 
     def start(self) -> None:
         """Have a thread answer from now on, if none does yet; where there can be none, the caller does once."""
@@ -170,14 +175,15 @@ class Worker:
 
     def join(self, timeout: float) -> bool:
         """Wait for the end of the worker's thread; tell whether it has ended.  Any thread but that."""
-        if self._thread is not None:
-            self._thread.join(timeout)
-        return self._thread is None or not self._thread.is_alive()
+        if self._thread is None:
+            return not self.started or self.ended.wait(timeout)
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _take_next(self) -> None:
         """Take what is next, if anything: asleep on the inbox, or in the loop when there is one."""
         loop = self.loop
-        if loop is not None and loop.needed and self._inbox.empty():
+        if loop is not None and loop.needed and self._inbox.empty() and self._struck < 3:  # or it can't run
             loop.wait(lambda: not self._inbox.empty())
         else:  # from the one to the other in C: no signal handler runs while it is in neither
             self._taken.extend(islice(iter(self._inbox.get, None), 1))

@@ -38,8 +38,10 @@ from typing import Any, TypeVar
 
 import zmq
 
-from . import log
-from .iopub import INFINITY, Publisher
+from .. import __builtins__ as __builtins__
+from . import log, multipart
+from .iopub import Publisher
+from .multipart import INFINITY
 from .outbox import Entry, Outbox, Text
 from .wire import EMPTY, Frame, Message, Session, WireError
 
@@ -97,6 +99,8 @@ class Channels:
         self.on_signals: Callable[[bytes], object] = lambda signals: None
         #: Called in the channels thread when a bug has ended it.
         self.on_bug: Callable[[], object] = lambda: os._exit(1)
+        #: Sockets and descriptors, in the order in which they are read.
+        self._polled: list[Any] = []
         self._watched: dict[int, Callable[[], None]] = {}
         #: When the sockets have to be closed.
         self._closing: float | None = None
@@ -219,7 +223,7 @@ class Channels:
     def watch(self, fd: int, on_readable: Callable[[], None]) -> None:
         """Call `on_readable` once, in the channels thread, when the descriptor `fd` is readable."""
         self._watched[fd] = on_readable
-        self.outbox.call(lambda: self._poller.register(fd, zmq.POLLIN))
+        self.outbox.call(lambda: self._polled.append(fd))
 
     def close(self) -> None:
         """Send all that is queued, close the sockets and end both threads, within about `LINGER` seconds."""
@@ -280,12 +284,11 @@ class Channels:
         self.outbox.close()
 
     def _loop(self) -> None:
-        self._poller = poller = zmq.Poller()
         readers = {socket: channel for channel, socket in self._sockets.items()}
         for channel in ("control", "shell", "stdin", "iopub"):
-            poller.register(self._sockets[channel], zmq.POLLIN)
+            self._polled.append(self._sockets[channel])
         wake_fd = self.outbox.wake_fd
-        poller.register(wake_fd, zmq.POLLIN)
+        self._polled.append(wake_fd)
         due = INFINITY
         iopub_fd = self._sockets["iopub"].FD
         while True:
@@ -308,19 +311,19 @@ class Channels:
                 timeout = min(timeout, self._ask_late())
             if self._iopub.late and iopub_fd not in self._watched:  # there may be room before `wait` is over
                 self._watched[iopub_fd] = lambda: None
-                poller.register(iopub_fd, zmq.POLLIN)
-            events = poller.poll(None if timeout == INFINITY else int(timeout * 1000) + (timeout > 0))
+                self._polled.append(iopub_fd)
+            readable = multipart.poll(self._polled, timeout)
             called = False
-            for ready, _ in events:
+            for ready in readable:
                 if ready == wake_fd:
                     called = True
                 elif isinstance(ready, int):
-                    poller.unregister(ready)
+                    self._polled.remove(ready)
                     self._watched.pop(ready)()
             signals = self.outbox.awake(called)
             if signals:
                 self.on_signals(signals)
-            for ready, _ in events:
+            for ready in readable:
                 if not isinstance(ready, int):
                     self._read(readers[ready])
         self._send_replies(INFINITY)
@@ -331,17 +334,10 @@ class Channels:
             self._iopub.listen()
             return
         socket = self._sockets[channel]
-        while limit is None or limit > 0:
-            try:
-                frames: list[Any] = [socket.recv(zmq.NOBLOCK)]
-            except zmq.Again:
-                return
-            while socket.rcvmore:
-                # one routing id and six more frames are small; what follows are buffers, and not copied
-                frames.append(socket.recv(copy=len(frames) < 7))
+        while (limit is None or limit > 0) and multipart.readable(socket):
             if limit is not None:
                 limit -= 1
-            frames = [frame if isinstance(frame, bytes) else frame.buffer for frame in frames]
+            frames = multipart.receive(socket)
             self._trace("in", channel, frames)
             try:
                 message = self.session.unpack(frames)
@@ -418,4 +414,4 @@ class Channels:
             trace(direction, channel, frames)
 
     def _transmit(self, channel: str, frames: list[Frame]) -> None:
-        self._sockets[channel].send_multipart(frames, zmq.NOBLOCK, copy=False)
+        multipart.send(self._sockets[channel], frames)

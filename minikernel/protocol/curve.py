@@ -10,6 +10,8 @@ from typing import Any
 
 import zmq
 
+from .. import __builtins__ as __builtins__
+
 
 def serve(socket: zmq.Socket[bytes], info: dict[str, Any]) -> None:
     """Make a socket, before it is bound, encrypt with the connection file's keys.

@@ -29,8 +29,10 @@ from typing import Any
 
 import zmq
 
+from .. import __builtins__ as __builtins__
 from .channels import CHANNELS, endpoint
-from .wire import DELIMITER, Session, WireError, dumps
+from .encoding import dumps
+from .wire import DELIMITER, Session, WireError
 
 #: Seconds for which the launcher may keep the kernel waiting.
 PATIENCE = 10.0

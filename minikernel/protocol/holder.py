@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from .. import __builtins__ as __builtins__
+
 
 def describe(reason: str, port: int) -> str:
     """Return the `reason` of a failed bind and, on Linux, the process that listens on the TCP `port`."""

@@ -24,17 +24,21 @@ Only the channels thread comes in here.  Next: ``kernel.request``.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable
 from itertools import count
+from os import fstat
 from time import monotonic
 from typing import NamedTuple
 
 import zmq
 
+from .. import __builtins__ as __builtins__
+from . import multipart
+from .encoding import dumps
+from .multipart import INFINITY
 from .outbox import BOUND, Outbox
-from .wire import Frame, Session, dumps
+from .wire import Frame, Session
 
 #: Seconds after which a subscriber that takes nothing is not waited for.
 STALL = 10.0
@@ -46,7 +50,6 @@ MARK = 128
 COST = 1024
 #: Seconds until what waits is tried again: a quarter of the time for which nothing was taken, within these.
 SOON, LATE = 0.001, 1.0
-INFINITY = float("inf")
 #: Where the frames of a message with one topic are.
 PARENT, CONTENT = 4, 6
 IDLE = dumps({"execution_state": "idle"})
@@ -150,11 +153,8 @@ class Publisher:
 
     def listen(self) -> None:
         """Take in subscriptions, and answer them (JEP 65)."""
-        while True:
-            try:
-                event = self._socket.recv(zmq.NOBLOCK, copy=False)
-            except zmq.Again:
-                return
+        while multipart.readable(self._socket):
+            event = self._socket.recv(zmq.NOBLOCK, copy=False)
             topic = event.bytes[1:]
             self._forget_the_gone()
             try:
@@ -292,24 +292,22 @@ class Publisher:
 
     def _send(self, address: bytes, frames: list[Frame]) -> bool:
         """Send to whoever has this address; tell whether it was taken."""
-        first = address + bytes(frames[0])
+        frames = [address + bytes(frames[0]), *frames[1:]]
         try:
-            self._socket.send(first, zmq.NOBLOCK | zmq.SNDMORE)
+            multipart.send(self._socket, frames)  # all of a message has room, or nothing
         except zmq.Again:
-            self._socket.get(
-                zmq.EVENTS
-            )  # has libzmq look who has made room; by itself it does that once in a while
+            # has libzmq look who has made room; by itself it does that once in a while
+            self._socket.get(zmq.EVENTS)
             try:
-                self._socket.send(first, zmq.NOBLOCK | zmq.SNDMORE)
+                multipart.send(self._socket, frames)
             except zmq.Again:
                 return False
-        self._socket.send_multipart(frames[1:], zmq.NOBLOCK, copy=False)  # all of a message has room, or nothing
         return True
 
 
 def _inode(fd: int) -> int:
     """Return what tells the connection behind a descriptor from all others; 0 when it has been closed."""
     try:
-        return os.fstat(fd).st_ino
+        return fstat(fd).st_ino
     except OSError:
         return 0

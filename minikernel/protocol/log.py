@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import os
 import sys
+from os import write as write_to
+
+from .. import __builtins__ as __builtins__
 
 _REPEATS = 5
 
@@ -19,7 +22,7 @@ _seen: dict[str, int] = {}
 def write(text: str) -> None:
     """Write `text` and a newline to the launcher's stderr; a closed stderr is nobody's error."""
     try:
-        os.write(fd, f"[minikernel] {text}\n".encode(errors="backslashreplace"))
+        write_to(fd, f"[minikernel] {text}\n".encode(errors="backslashreplace"))
     except OSError:
         pass  # started without a stderr, or its reader has gone: there is nowhere left to say it
 
@@ -38,8 +41,11 @@ def traceback(where: str, error: BaseException) -> None:
         import traceback
 
         text = "".join(traceback.format_exception(error)).rstrip()
-    except Exception as broken:  # no descriptor or stack left to import or format with
-        text = f"{error!r} (no traceback: {broken!r})"
+    except Exception as broken:  # no descriptor or stack left to import or format with, or a cell has broken it
+        text, tb = f"{error!r} (no traceback: {broken!r})", error.__traceback__
+        while tb is not None:
+            text += f"\n{tb.tb_frame.f_code.co_filename}:{tb.tb_lineno}"
+            tb = tb.tb_next
     write(f"error in {where}:\n{text}")
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from .. import __builtins__ as __builtins__
+
 
 class BadContent(ValueError):
     """A request whose content does not fit its row of the table; `str()` of it is for the one who sent it."""

@@ -27,11 +27,12 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from os import close, read, write
 from queue import Empty, SimpleQueue
 from threading import RLock
 from time import monotonic
 
+from .. import __builtins__ as __builtins__
 from .wire import EMPTY, Frame
 
 #: Seconds that a text waits for more, from its first crumb and from the last text that left.
@@ -68,9 +69,8 @@ class Text:
     def pop(self) -> str:
         """Take out all that is in it."""
         taken = []
-        with suppress(IndexError):
-            while True:
-                taken.append(self.pieces.popleft())
+        while self.pieces:
+            taken.append(self.pieces.popleft())
         return "".join(taken)
 
 
@@ -151,7 +151,7 @@ class Outbox:
         """Wake the owner.  With the lock: what `close` has given back may be another's descriptor by now."""
         asleep, self._asleep = self._asleep, False
         if asleep:
-            os.write(self.waker_fd, b"\0")
+            write(self.waker_fd, b"\0")
 
     def begins(self, parent: bytes, name: str) -> bool:
         """Tell whether a text written now would begin a message of its own."""
@@ -215,7 +215,7 @@ class Outbox:
         Returns what others than `put` and `call` have put into the pipe.
         """
         self._asleep = False
-        return os.read(self.wake_fd, 4096).replace(b"\0", b"") if called else b""
+        return read(self.wake_fd, 4096).replace(b"\0", b"") if called else b""
 
     def abandon(self) -> None:
         """Take nothing any more: the owner has ended, or this is a forked child and it is in the parent."""
@@ -229,5 +229,5 @@ class Outbox:
         with self._lock:
             self._asleep = False
         if not self.lent:
-            os.close(self.wake_fd)
-            os.close(self.waker_fd)
+            close(self.wake_fd)
+            close(self.waker_fd)

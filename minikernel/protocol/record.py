@@ -17,14 +17,16 @@ with a word on stderr, and not the kernel.
 
 from __future__ import annotations
 
-import json
 import os
 import stat
-import time
+from os import write
+from time import time
 from typing import Any
 
+from .. import __builtins__ as __builtins__
 from . import log
 from .channels import Channels
+from .encoding import dumps
 from .wire import DELIMITER, Frame, Session, WireError
 
 #: Between the tokens of JSON, where alone they may stand in it, these are spaces.
@@ -75,13 +77,13 @@ class Recorder:
         """Write one line, of now or of what was seen before.  The channels thread, or that of a relay's tap."""
         if self._fd < 0:
             return
-        line = b'{"time": %.6f, "direction": "%b"' % (when or time.time(), direction.encode())
+        line = b'{"time": %.6f, "direction": "%b"' % (when or time(), direction.encode())
         if direction != "end":
             line += b', "channel": "%b", %b' % (channel.encode(), self._describe(direction, frames))
         rest = memoryview(line + b"}\n")
         try:
             while rest:
-                rest = rest[os.write(self._fd, rest) :]
+                rest = rest[write(self._fd, rest) :]
         except OSError as error:
             log.write(f"the record in {self._path} ends here: {error.strerror}")
             direction = "end"
@@ -95,13 +97,13 @@ class Recorder:
             try:
                 self._session.unpack(frames)
             except WireError as error:
-                return b'"refused": %b' % json.dumps(str(error)).encode()
+                return b'"refused": %b' % dumps(str(error))
         at = frames.index(DELIMITER)
         idents = [bytes(ident).hex() for ident in frames[:at]]
         sizes = [len(buffer) for buffer in frames[at + 6 :]]
         four = [bytes(frame).translate(_ONE_LINE) for frame in frames[at + 2 : at + 6]]
         return b'"idents": %b, "header": %b, "parent_header": %b, "metadata": %b, "content": %b, "buffers": %b' % (
-            json.dumps(idents).encode(),
+            dumps(idents),
             *four,
-            json.dumps(sizes).encode(),
+            dumps(sizes),
         )

@@ -21,16 +21,18 @@ Next: ``channels``.
 
 from __future__ import annotations
 
-import hmac
-import json
 import os
-import time
-from binascii import b2a_base64
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from hmac import compare_digest
+from hmac import new as new_mac
 from itertools import count
 from json.encoder import encode_basestring_ascii as quote
+from time import gmtime, strftime, time
 from typing import Any, NamedTuple
+
+from .. import __builtins__ as __builtins__
+from .encoding import dumps, loads
 
 PROTOCOL_VERSION = "5.6"
 DELIMITER = b"<IDS|MSG>"
@@ -92,7 +94,7 @@ class Session:
         try:
             if scheme != "hmac":
                 raise ValueError
-            mac = hmac.new(key, digestmod=algorithm)
+            mac = new_mac(key, digestmod=algorithm)
         except (TypeError, ValueError):
             raise ValueError(f"signature_scheme must be hmac-<hash>, not {signature_scheme!r}") from None
         self._mac = mac if key else None
@@ -120,7 +122,7 @@ class Session:
 
     def verify(self, signature: Frame, frames: Iterable[Frame]) -> None:
         """Raise `WireError` unless `signature` is that of the frames; without a key anything is."""
-        if self._mac is not None and not hmac.compare_digest(self.sign(frames), bytes(signature)):
+        if self._mac is not None and not compare_digest(self.sign(frames), bytes(signature)):
             raise WireError("wrong signature" if signature else "not signed")
 
     def pack(
@@ -185,8 +187,8 @@ class Session:
             self._refuse_replay(bytes(signature[:32]))
         header_frame = bytes(four[0])
         try:
-            header = _strict(header_frame.decode())
-            parent_header, metadata, content = (json.loads(bytes(frame).decode()) for frame in four[1:])
+            header = loads(header_frame, strict=True)  # it goes back to clients verbatim
+            parent_header, metadata, content = (loads(bytes(frame)) for frame in four[1:])
         except (ValueError, RecursionError) as error:
             raise WireError(f"not JSON: {type(error).__name__}") from None
         if not (
@@ -214,27 +216,6 @@ class Session:
             self._seen.remove(self._order.popleft())
 
 
-def dumps(value: Any) -> bytes:
-    """Return `value` as UTF-8 JSON that every client can read.
-
-    NaN and the infinities become null, bytes become base64, sets and other iterables become lists, numbers
-    of other libraries become numbers, dates ISO 8601, keys strings; lone surrogates are escaped.
-
-    Raises
-    ------
-    TypeError, ValueError
-        There is no JSON for it: an object of an unknown type, or a circular or bottomless structure.
-    """
-    try:
-        return _encode(value).encode()
-    except (TypeError, ValueError, RecursionError):  # a lone surrogate is a ValueError, too
-        pass
-    try:
-        return _encode_ascii(_plain(value)).encode()
-    except RecursionError:
-        raise ValueError("circular, or nested too deeply for JSON") from None
-
-
 def _flat(buffer: Any) -> memoryview:
     """Return the bytes of a buffer of any shape and format, without copying them where that can be."""
     view = memoryview(buffer)
@@ -248,47 +229,5 @@ def _flat(buffer: Any) -> memoryview:
 
 def now() -> str:
     """Return the time of now in UTC, as headers have it (ISO 8601)."""
-    seconds = time.time()
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{int(seconds % 1 * 1e6):06}Z"
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(name)
-
-
-def _default(value: Any) -> Any:
-    """Say in JSON what the encoder can't."""
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return b2a_base64(value, newline=False).decode()
-    if isinstance(value, Mapping):
-        return dict(value)
-    if isinstance(value, Iterable):  # before numbers: arrays call themselves both
-        if isinstance(value, Iterator):
-            raise TypeError("an iterator can be read once only")  # `_plain` does that
-        return list(value)
-    for convert in ("__index__", "__float__", "isoformat"):  # numpy's numbers, Decimal, datetime
-        method = getattr(type(value), convert, None)
-        if method is not None:
-            return method(value)
-    raise TypeError(f"no JSON for an object of type {type(value).__name__}")
-
-
-def _plain(value: Any) -> Any:
-    """Rebuild what the encoder refused: NaN, iterators, keys that JSON has no text for."""
-    if isinstance(value, (str, bool, int, type(None))):
-        return value
-    if isinstance(value, float):
-        return value if value - value == 0 else None  # NaN and the infinities are not JSON
-    if isinstance(value, Mapping):
-        return {key if isinstance(key, _KEYS) else str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, Iterator)):
-        return [_plain(item) for item in value]
-    return _plain(_default(value))
-
-
-#: The encoder has a text of its own for these; a float's may be NaN.
-_KEYS = (str, int, type(None))
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_default).encode
-_encode_ascii = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=_default).encode
-#: A header goes back to clients verbatim, so it must be JSON to the letter: no NaN.
-_strict = json.JSONDecoder(parse_constant=_refuse_constant).decode
+    seconds = time()
+    return f"{strftime('%Y-%m-%dT%H:%M:%S', gmtime(seconds))}.{int(seconds % 1 * 1e6):06}Z"

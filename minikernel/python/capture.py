@@ -17,9 +17,11 @@ import os
 import sys
 from codecs import IncrementalDecoder, getincrementaldecoder
 from collections.abc import Callable
+from os import fstat, pread
 from threading import RLock
 from types import ModuleType
 
+from .. import __builtins__ as __builtins__
 from ..kernel.request import latest_request
 from ..protocol.outbox import Outbox
 from ..protocol.wire import EMPTY
@@ -66,7 +68,7 @@ class Capture:
     def look(self) -> None:
         """Hand on all that has been written since the last look, as output of the latest request."""
         for file in self._files:
-            if os.fstat(file.fd).st_size != file.offset:
+            if fstat(file.fd).st_size != file.offset:
                 while self._read(file):
                     if self._outbox.full:
                         self._outbox.wait_for_room()
@@ -76,7 +78,7 @@ class Capture:
 
         The channels thread.
         """
-        written = [file for file in self._files if os.fstat(file.fd).st_size != file.offset]
+        written = [file for file in self._files if fstat(file.fd).st_size != file.offset]
         for file in written:
             if not self._outbox.full:
                 self._read(file)
@@ -103,7 +105,7 @@ class Capture:
         request = latest_request()
         parent = EMPTY if request is None else request.header_frame
         with self._lock:
-            size = os.fstat(file.fd).st_size
+            size = fstat(file.fd).st_size
             if size < file.offset:
                 file.offset = file.hole = 0  # somebody opened /dev/stdout anew, and so emptied it
             elif size - file.offset > _BACKLOG:
@@ -114,7 +116,7 @@ class Capture:
                 self._outbox.write(parent, file.name, notice)
             until = min(size, file.offset + _PART)
             while file.offset < until:
-                data = os.pread(file.fd, _CHUNK, file.offset)
+                data = pread(file.fd, _CHUNK, file.offset)
                 file.offset += len(data)
                 text = file.decoder.decode(data)
                 if text:

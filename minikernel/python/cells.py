@@ -16,9 +16,11 @@ import itertools
 import re
 import sys
 from collections.abc import Callable, Iterable
-from types import CodeType
+from types import CodeType, TracebackType
 from typing import NamedTuple
 from weakref import ref
+
+from .. import __builtins__ as __builtins__
 
 
 class _Cell(NamedTuple):
@@ -26,6 +28,10 @@ class _Cell(NamedTuple):
     source: str
 
 
+#: How many lines of a plain traceback are told.
+_LINES = 10
+#: Of any exception, also of one whose class has something else under that name.
+_traceback: Callable[[BaseException], TracebackType | None] = vars(BaseException)["__traceback__"].__get__
 #: What ends a line for Python's tokenizer; str.splitlines knows others, too.
 NEWLINE = re.compile(r"\r\n|\r|\n")
 
@@ -112,6 +118,16 @@ class Cells:
     def label(self, name: str) -> str:
         """Return what a user sees instead of the file name."""
         return f"Cell In[{self._cells[name].number}]"
+
+    def lines(self, error: BaseException) -> list[str]:
+        """Return where in the cells an exception comes from; with nothing but what it has by itself."""
+        lines, tb = [], _traceback(error)
+        while tb is not None:
+            name = tb.tb_frame.f_code.co_filename
+            if name in self:
+                lines.append(f"{self.label(name)}, line {tb.tb_lineno}")
+            tb = tb.tb_next
+        return lines[-_LINES:]
 
     def fill_linecache(self) -> None:
         """linecache has been imported: tell it of all cells so far."""

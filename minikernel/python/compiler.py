@@ -11,6 +11,7 @@ from _ast import Expr, Expression, ImportFrom, Interactive, Module, PyCF_ALLOW_T
 from types import CodeType
 from typing import TYPE_CHECKING
 
+from .. import __builtins__ as __builtins__
 from ..kernel import interrupt
 from . import ipython
 from .cells import NEWLINE

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
+from .. import __builtins__ as __builtins__
 from . import lookup
 from .cursor import Cursor
 from .inspection import signature

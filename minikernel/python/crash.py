@@ -13,8 +13,10 @@ import os
 import re
 import sys
 from contextlib import suppress
+from os import pwrite
 from typing import TYPE_CHECKING, Any
 
+from .. import __builtins__ as __builtins__
 from ..protocol import log
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ class Evidence:
         """Write down what goes on: "cell 7"."""
         if self._fd != -1:
             with suppress(OSError):  # a cell has closed it
-                os.pwrite(self._fd, f"{state} {self._oom}".encode().ljust(_STATE, b"\n"), 0)
+                pwrite(self._fd, f"{state} {self._oom}".encode().ljust(_STATE, b"\n"), 0)
 
     def _enable_here(self, file: Any = None, *args: Any, **kwargs: Any) -> None:
         if file in (None, 2, sys.stderr) and os.getpid() == self._pid:

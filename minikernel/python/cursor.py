@@ -13,6 +13,8 @@ import keyword
 import re
 from typing import NamedTuple
 
+from .. import __builtins__ as __builtins__
+
 _LIMIT = 20_000
 _BODIES = "|".join(
     rf"{mark * 3}(?:[^\\{mark}]+|\\.|{mark}(?!{mark * 2}))*(?P<{name}3>{mark * 3})?"

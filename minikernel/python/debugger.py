@@ -30,6 +30,7 @@ from tempfile import gettempdir
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+from .. import __builtins__ as __builtins__
 from ..kernel.request import Request
 from . import display
 from .tracer import PACKAGE, Failed, Tracer

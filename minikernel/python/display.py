@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .. import __builtins__ as __builtins__
 from ..kernel import interrupt
 from ..kernel.request import Request, current_request
 from ..protocol import log

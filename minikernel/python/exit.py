@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .. import __builtins__ as __builtins__
 from ..kernel.request import current_request
 
 #: Seconds between ``exit()`` and the kernel's end.

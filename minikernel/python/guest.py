@@ -20,6 +20,7 @@ from threading import Lock
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from .. import __builtins__ as __builtins__
 from ..kernel.request import current_request
 from . import namespace as user
 from . import stdin

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from .. import __builtins__ as __builtins__
 from ..kernel import interrupt
 
 if TYPE_CHECKING:

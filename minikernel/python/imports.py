@@ -13,6 +13,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from .. import __builtins__ as __builtins__
 from ..kernel import interrupt
 
 _callbacks: dict[str, list[Callable[[], object]]] = {}

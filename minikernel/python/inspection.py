@@ -22,6 +22,7 @@ from itertools import islice
 from tokenize import TokenError
 from typing import Any
 
+from .. import __builtins__ as __builtins__
 from . import lookup
 from .cursor import Cursor
 from .lookup import MISSING, ROUTINES, attribute, evaluate, in_type, is_a, is_trusted, members, mro, name_of, own

@@ -13,16 +13,18 @@ Next: ``compiler``, ``tracebacks``, ``display``, ``streams``, ``capture``.
 
 from __future__ import annotations
 
-import os
+import builtins
 import sys
 from collections.abc import Callable
+from os import _exit, getpid
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
+from .. import __builtins__ as __builtins__
 from .. import connect
 from ..kernel import interrupt, loop
 from ..kernel.request import current_request
-from ..protocol.wire import dumps
+from ..protocol.encoding import dumps
 from . import comms, crash, display, imports, ipython, libraries, namespace, stdin, streams, stuck, threads
 from .cells import Cells
 from .compiler import Compiler
@@ -59,7 +61,7 @@ class Interpreter:
         self.after_cell: list[Callable[[], object]] = []
         self.cells = Cells()
         self._compiler = Compiler(self)
-        self._pid = os.getpid()
+        self._pid = getpid()
         self._debugger: Debugger | None = None
         self.namespace = self._make_namespace()
         self._inputs = namespace.Inputs(self.names)
@@ -108,7 +110,7 @@ class Interpreter:
             self.run_cell(request, request.content["code"])
         except BaseException as raised:  # the user's, whatever it is
             error = raised
-        if os.getpid() != self._pid:
+        if getpid() != self._pid:
             self._end_of_child(error)
         if self._debugger is not None:
             self._debugger.cell_ended()
@@ -144,10 +146,10 @@ class Interpreter:
 
             content = tracebacks.describe(error, self.cells)
             return (self.shell and self.shell.describe(error)) or content
-        except BaseException as broken:  # no descriptor or stack left to import or format with
+        except BaseException as broken:  # no descriptor or stack left to import or format with, or a cell's damage
             ename = type(error).__name__
-            line = f"{ename} (no traceback: {type(broken).__name__} while describing it)"
-            return {"ename": ename, "evalue": "", "traceback": [line]}
+            line = f"{ename} (no more can be told: {type(broken).__name__} while describing it)"
+            return {"ename": ename, "evalue": "", "traceback": [*self.cells.lines(error), line]}
 
     def run_cell(self, request: Request, typed: str) -> None:
         """Run the code of a cell, and show its value; what this raises is the cell's error."""
@@ -217,7 +219,7 @@ class Interpreter:
             status = 1
             self.show_error(error)
         streams.flush()
-        os._exit(status)
+        _exit(status)
 
     def show_error(self, error: BaseException) -> None:
         """Print the traceback of what a callback has raised."""
@@ -272,6 +274,7 @@ def run(code: CodeType, namespace: dict[str, Any]) -> Any:
     """Run compiled user code: the frame below all user frames, in which a KeyboardInterrupt may land."""
     if interrupt.pending:
         interrupt.checkpoint()
+    namespace.setdefault("__builtins__", builtins)  # or eval would put ours there
     return eval(code, namespace)
 
 
@@ -279,6 +282,7 @@ def run(code: CodeType, namespace: dict[str, Any]) -> Any:
 async def run_awaiting(codes: list[CodeType], namespace: dict[str, Any]) -> Any:
     """Run compiled user code that awaits, all of it in one task."""
     value = None
+    namespace.setdefault("__builtins__", builtins)
     for code in codes:
         value = eval(code, namespace)
         if code.co_flags & _CO_COROUTINE:

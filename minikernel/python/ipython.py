@@ -20,6 +20,7 @@ from keyword import iskeyword
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
+from .. import __builtins__ as __builtins__
 from ..kernel import interrupt
 from . import display, imports
 from .imports import installed

@@ -14,6 +14,7 @@ import re
 from _ast import Module, PyCF_ALLOW_TOP_LEVEL_AWAIT, PyCF_ONLY_AST
 from typing import Any
 
+from .. import __builtins__ as __builtins__
 from .cursor import Cursor, without_wrong_escapes
 
 _LONG = 200_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from .. import __builtins__ as __builtins__
 from .. import __version__
 from ..kernel.kernel import Kernel, Language
 from .imports import installed

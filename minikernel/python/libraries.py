@@ -17,6 +17,7 @@ from importlib import import_module
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from .. import __builtins__ as __builtins__
 from ..protocol import log
 from . import display
 from .imports import installed, when_imported

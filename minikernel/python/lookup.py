@@ -18,12 +18,15 @@ import ast
 import builtins
 import re
 import sys
-import threading
 import types
+from _thread import start_new_thread
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
+from .. import __builtins__ as __builtins__
 from .cursor import without_wrong_escapes
 
 T = TypeVar("T")
@@ -63,21 +66,23 @@ def latest(answers: Iterator[T], otherwise: T, seconds: float = 0.0) -> T:
     The answers are made in a thread that is left alone when the time is over, and ends with its next answer.
     C code that keeps the interpreter lock can't be left alone.
     """
-    given, failures, over = [otherwise], [], threading.Event()
+    given, failures, over = [otherwise], list[BaseException](), SimpleQueue[None]()
+    in_time = True
 
     def work() -> None:
         try:
             for answer in answers:
                 given.append(answer)
-                if over.is_set():
+                if not in_time:
                     break
         except BaseException as error:  # ours: `ask` keeps what is foreign
             failures.append(error)
+        over.put(None)
 
-    thread = threading.Thread(target=work, name="minikernel-help", daemon=True)
-    thread.start()
-    thread.join(max(BUDGET, seconds))
-    over.set()
+    start_new_thread(work, ())
+    with suppress(Empty):
+        over.get(timeout=max(BUDGET, seconds))
+    in_time = False
     if failures:
         raise failures[0]
     return given[-1]

@@ -19,6 +19,7 @@ from matplotlib.backend_bases import FigureManagerBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from .. import __builtins__ as __builtins__
 from ..kernel import interrupt
 from ..kernel.request import Request, current_request
 from . import display

@@ -12,6 +12,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from .. import __builtins__ as __builtins__
 from . import display
 from .display import CACHE_SIZE
 from .exit import Exit

@@ -14,6 +14,7 @@ from itertools import islice
 from operator import is_
 from typing import Any
 
+from .. import __builtins__ as __builtins__
 from ..kernel import interrupt
 
 #: Columns of a line.

@@ -36,6 +36,7 @@ from traitlets import Any as AnyTrait
 from traitlets import Type
 from traitlets.config import Config
 
+from .. import __builtins__ as __builtins__
 from .. import connect
 from ..kernel import interrupt
 from ..kernel.output_to import output_to

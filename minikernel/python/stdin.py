@@ -13,6 +13,7 @@ import sys
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from .. import __builtins__ as __builtins__
 from ..kernel import interrupt
 from ..kernel.request import current_request
 from ..kernel.stdin import StdinNotImplementedError

@@ -17,6 +17,7 @@ from codecs import getincrementaldecoder
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from .. import __builtins__ as __builtins__
 from ..kernel import interrupt
 from ..kernel.request import context_request, current_request
 from ..protocol import log

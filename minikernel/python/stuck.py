@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from .. import __builtins__ as __builtins__
 from ..kernel import interrupt
 
 if TYPE_CHECKING:

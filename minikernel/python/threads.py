@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from .. import __builtins__ as __builtins__
 from ..kernel import interrupt
 from ..kernel.request import Request, _current, current_request, inherit
 from . import imports

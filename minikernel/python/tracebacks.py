@@ -9,6 +9,7 @@ import traceback
 from types import TracebackType
 from typing import Any
 
+from .. import __builtins__ as __builtins__
 from ..kernel import interrupt
 from .cells import Cells
 
@@ -37,7 +38,7 @@ def describe(error: BaseException, cells: Cells) -> dict[str, Any]:
     try:
         lines = _format(error, cells)
     except BaseException as broken:  # the user's again, or too deep for the stack
-        lines = [f"{ename}: {evalue}", f"(no traceback: formatting it raised {type(broken).__name__})"]
+        lines = [*cells.lines(error), f"{ename}: {evalue}", f"(formatting it raised {type(broken).__name__})"]
     return {"ename": ename, "evalue": evalue, "traceback": lines}
 
 

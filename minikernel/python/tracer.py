@@ -27,6 +27,7 @@ from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .. import __builtins__ as __builtins__
 from ..kernel import interrupt
 
 if TYPE_CHECKING:

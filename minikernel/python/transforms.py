@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from .. import __builtins__ as __builtins__
+
 #: ``name?``, ``??name`` and so on ask for help; no Python looks like this.
 QUESTION = re.compile(r"\s*\?{0,2}\s*(?P<name>[^\W\d]\w*(\.[^\W\d]\w*)*)\s*\?{0,2}\s*")
 

@@ -134,6 +134,7 @@ class Relayed:
         _, spec = launch.kernelspec(options.kernel)
         self._by_message = spec.get("interrupt_mode") == "message"
         self._path, front, in_file = connect.choose(options.connection_file, {})
+        self._front = front
         self._ours = in_file is None
         self._directory = tempfile.mkdtemp(prefix="minikernel-trace-")
         try:
@@ -229,7 +230,7 @@ class Relayed:
     def _clean_up(self) -> None:
         shutil.rmtree(self._directory, ignore_errors=True)
         if self._ours:
-            connect.remove(self._path)
+            connect.remove(self._path, self._front)
 
 
 def _with_file(command: list[str], path: str) -> list[str]:
