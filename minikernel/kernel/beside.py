@@ -77,7 +77,7 @@ class Beside:
         del self._waiting[worker]
 
     def _answer(self, request: Request) -> None:
-        self._worker = self._worker or Worker(self._dispatch, "beside")
+        self._worker = self._worker or Worker(self._dispatch, "minikernel-beside")
         if request.take(self._worker):
             request.worker = self._worker
             self._worker.put(lambda: self._dispatch(request))

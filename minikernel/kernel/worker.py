@@ -33,7 +33,7 @@ class Worker:
     dispatch : callable
         Answers one request; it never raises.
     name : str
-        Its thread's, behind ``minikernel-``.
+        Its thread's: ``minikernel-`` where it is none of the user's.
     runs_code : bool
         Whether the thread runs user code, and so may need an event loop.
     report : callable, optional
@@ -62,7 +62,7 @@ class Worker:
         mask: set[Any] | None = None,
     ) -> None:
         self._dispatch = dispatch
-        self._name = f"minikernel-{name}"
+        self._name = name
         self._report = report or (lambda error: log.traceback("a worker", error))
         self._inbox: SimpleQueue[Request | Callable[[], object]] = SimpleQueue()
         #: What has been taken from the inbox and is not done yet, and how often something was raised meanwhile.
