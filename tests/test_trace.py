@@ -25,9 +25,10 @@ from test_consoles import CTRL_C, ENTER, Terminal, prompt, terminal
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
-from minikernel.protocol.wire import DELIMITER
+from minikernel.protocol.wire import DELIMITER, Session
 from minikernel.tools import trace
 from minikernel.tools.ladder import colourful
+from minikernel.tools.transcript import GAP, Transcript
 
 __all__ = ["terminal"]
 
@@ -497,6 +498,48 @@ def test_what_has_not_ended(relay: Start, tmp_path: Path) -> None:
     client.start("import os; os._exit(0)")
     assert kernel.wait() == 0
     assert (tmp_path / "trace").read_text().endswith("[2] execute_request has had no reply and no idle\n")
+
+
+def test_a_gap_is_nobodys_fault(capfd: pytest.CaptureFixture[str]) -> None:
+    """When messages had to be left out, nothing is said of those that they belong to."""
+    session = Session(b"key")
+    request = session.pack("execute_request", {"code": ""})
+    header = bytes(request[2])
+    reply = session.pack("execute_reply", {"status": "ok", "execution_count": 1}, header, idents=[b"me"])
+    idle = session.pack("status", {"execution_state": "idle"}, header, idents=[b"status"])
+    for gap in [], [(1.0, GAP, "7", [])]:
+        transcript = Transcript({"key": "key", "signature_scheme": "hmac-sha256"}, relayed=False)
+        seen = [
+            (0.0, "in", "shell", [b"me", *request]),
+            *gap,
+            (2.0, "out", "iopub", idle),
+            (2.0, "out", "shell", reply),
+        ]
+        faults = [each.text for entry in transcript.read(seen) for each in entry.violations]
+        assert faults == ([] if gap else ["idle of execute_request [1] comes before its busy"])
+    assert capfd.readouterr().err == "[minikernel] 7 messages came too fast to be shown\n"
+
+
+def test_a_terminal_that_was_stopped_stops_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "kernel.json"
+    command = [sys.executable, "-m", "minikernel", "trace", "--frames", "-f", str(file)]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + TIMEOUT
+        while not file.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        client = Client(file)
+        try:
+            assert len(client.execute("for n in range(1000): display(n)").outputs) == 1000  # more than a pipe holds
+            assert client.execute("6 * 7").result == "42"
+            client.send("shutdown_request", {"restart": False}, "control")
+            assert process.wait(TIMEOUT) == 0
+        finally:
+            client.close()
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_the_record_is_the_kernels_own(relay: Start, tmp_path: Path) -> None:

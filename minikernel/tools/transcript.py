@@ -40,6 +40,8 @@ SHORT = 60
 #: Fields whose name says nothing that their value does not.
 _BARE = ("execution_state", "status", "name", "text", "code", "ename", "evalue", "command", "event")
 
+#: The "direction" of a number of messages that were left out; the number is in the channel's place.
+GAP = "gap"
 #: When, in seconds since the epoch; direction, channel and frames, as tracers get them.
 Seen = tuple[float, str, str, list[Frame]]
 View = Callable[["Entry | None"], None]
@@ -141,7 +143,14 @@ class Transcript:
         Of what a kernel says on two channels at about the same time, nobody knows which was first; nor do dates
         tell, for a header may be made long before it is sent.  So a reply is put where it belongs: before its idle.
         """
-        for entry in _settle([self._take(*each) for each in seen]):
+        entries = []
+        for each in seen:
+            if each[1] == GAP:
+                self._conversation.forget()
+                log.write(f"{each[2]} messages came too fast to be shown")
+            else:
+                entries.append(self._take(*each))
+        for entry in _settle(entries):
             self._count += 1
             yield entry._replace(number=self._count)
 
@@ -241,19 +250,19 @@ class Tap:
         if full and not self._lossless:
             self._left_out += 1
             return
+        if self._left_out:
+            self._put += 1
+            self._queue.put((0.0, GAP, str(self._left_out), []))
+            self._left_out = 0
         self._put += 1
         self._put_bytes += size
         self._queue.put((self._epoch + time.monotonic(), direction, channel, frames))
 
     def _run(self) -> None:
-        told = 0
         while batch := self._next():
             self._look(batch)
             self._taken += len(batch)
             self._taken_bytes += sum(len(frame) for *_, frames in batch for frame in frames)
-            if self._left_out != told:
-                log.write(f"{self._left_out - told} messages came too fast to be shown")
-                told = self._left_out
         self._look([])
 
     def _next(self) -> list[Seen]:

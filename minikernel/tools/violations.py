@@ -158,6 +158,13 @@ class Conversation:
         self._exchanges: OrderedDict[str, Exchange] = OrderedDict()
         self._asking: Exchange | None = None
         self._count = 0
+        #: Whether every request is remembered.
+        self._complete = True
+
+    def forget(self) -> None:
+        """Begin anew, for there is something that was not taken."""
+        self._exchanges.clear()
+        self._complete = False
 
     def open(self) -> list[Exchange]:
         """Return the requests that have begun, or should have, and have not ended."""
@@ -176,13 +183,14 @@ class Conversation:
             self._exchanges[exchange.msg_id] = exchange
             if len(self._exchanges) > REMEMBERED:
                 self._exchanges.popitem(last=False)
+                self._complete = False
             return exchange, found
         if direction == "in":  # jupyter_client's input_reply has no parent
             return self._exchanges.get(_msg_id(message["parent_header"]), self._asking), found
         parent = _msg_id(message["parent_header"])
         asked = self._exchanges.get(parent)
         if asked is None:
-            if parent and self._count <= REMEMBERED:
+            if parent and self._complete:
                 found.append(Violation(f"the parent of {message['header']['msg_type']} has not been seen", PARENT))
         elif channel == "stdin":
             self._asking = asked
