@@ -22,6 +22,7 @@ import zmq
 from client import TIMEOUT, Client, KernelProcess, alive, endpoint
 from jupyter_client.manager import KernelManager
 from test_consoles import CTRL_C, ENTER, Terminal, prompt, terminal
+from test_handshake import Launcher, launcher, launchers
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
@@ -30,7 +31,7 @@ from minikernel.tools import trace
 from minikernel.tools.ladder import colourful
 from minikernel.tools.transcript import GAP, Transcript
 
-__all__ = ["terminal"]
+__all__ = ["launcher", "launchers", "terminal"]
 
 Start = Callable[..., KernelProcess]
 
@@ -122,6 +123,16 @@ def test_encrypted_sockets(relay: Start, tmp_path: Path) -> None:
     assert kernel.client().execute("6 * 7").result == "42"
     end(kernel)
     assert secret.decode() not in (tmp_path / "trace").read_text()
+
+
+def test_a_launcher_that_leaves_the_ports_to_the_kernel(launcher: Launcher) -> None:
+    kernel = launcher.start(launcher.write(), "-m", "minikernel", "trace")
+    peer, said = launcher.hear()
+    launcher.acknowledge(peer)
+    assert kernel.at(launcher.runtime / "kernel-one.json").execute("6 * 7").result == "42"
+    assert {name: int(said[name]) for name in said if "port" in name}.items() <= kernel.clients[0].info.items()
+    end(kernel)
+    assert not list(launcher.runtime.iterdir())
 
 
 ECHO = """

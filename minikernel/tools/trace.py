@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import connect
-from ..protocol import log
+from ..protocol import handshake, log
 from ..protocol.channels import Channels, Tracer
 from ..protocol.record import Recorder
 from ..protocol.wire import Session
@@ -134,6 +134,7 @@ class Relayed:
         _, spec = launch.kernelspec(options.kernel)
         self._by_message = spec.get("interrupt_mode") == "message"
         self._path, front, in_file = connect.choose(options.connection_file, {})
+        registration = {name: front.pop(name) for name in tuple(front) if name.startswith("registration_")}
         self._front = front
         self._ours = in_file is None
         self._directory = tempfile.mkdtemp(prefix="minikernel-trace-")
@@ -146,13 +147,15 @@ class Relayed:
             self._relay.tracers += tracers(options, front, self._path, relayed=True)
             if front != in_file:
                 connect.save(self._path, front)
+            if registration.get("registration_port"):  # the launcher has left the ports to the kernel
+                handshake.register(registration, front, Session(front["key"].encode(), front["signature_scheme"]))
             self._frontend: subprocess.Popen[bytes] | None = None
             signal.signal(signal.SIGINT, lambda *_: None)  # there is no kernel yet that it could interrupt
             self._kernel = launch.start(options.kernel, own, arguments=arguments)
             try:
                 if command:
                     self._frontend = subprocess.Popen(_with_file(command, self._path))
-                elif self._ours:
+                elif not options.connection_file:
                     log.write(f"To attach a console:  jupyter console --existing {self._path}")
                 self._watch()
             except BaseException:
@@ -191,6 +194,7 @@ class Relayed:
             signal.signal(number, lambda *_: self._end())
         self._relay.watch(read, lambda: self._look_after(read))
         launcher = os.environ.get("JPY_PARENT_PID", "")
+        # without pidfd_open, on macOS, a launcher that is killed has to be outlived
         if launcher.isdigit() and int(launcher) not in (1, os.getpid()) and hasattr(os, "pidfd_open"):
             try:
                 fd = os.pidfd_open(int(launcher))
