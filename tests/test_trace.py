@@ -20,15 +20,19 @@ from typing import Any
 import pytest
 import zmq
 from client import TIMEOUT, Client, KernelProcess, alive, endpoint
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from jupyter_client.manager import KernelManager
 from test_consoles import CTRL_C, ENTER, Terminal, prompt, terminal
 from test_handshake import Launcher, launcher, launchers
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
+from minikernel.protocol.messages import MESSAGES
 from minikernel.protocol.wire import DELIMITER, Session
 from minikernel.tools import trace
-from minikernel.tools.ladder import colourful
+from minikernel.tools.ladder import JsonLines, Ladder, colourful
+from minikernel.tools.page import row
 from minikernel.tools.transcript import GAP, Transcript
 
 __all__ = ["launcher", "launchers", "terminal"]
@@ -529,6 +533,49 @@ def test_a_gap_is_nobodys_fault(capfd: pytest.CaptureFixture[str]) -> None:
         faults = [each.text for entry in transcript.read(seen) for each in entry.violations]
         assert faults == ([] if gap else ["idle of execute_request [1] comes before its busy"])
     assert capfd.readouterr().err == "[minikernel] 7 messages came too fast to be shown\n"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3), max_leaves=8,
+)  # fmt: skip
+FIELDS = sorted({name for spec in MESSAGES.values() for name in spec.fields} | {"status"})
+DEEP = json.loads('{"a":' * 300 + "[" * 300 + "]" * 300 + "}" * 300)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["in", "out"]), st.sampled_from(["shell", "control", "iopub", "stdin", "hb"]),
+            st.sampled_from([*MESSAGES, "other"]), st.dictionaries(st.sampled_from(FIELDS), JSON) | JSON | st.just(DEEP),
+            st.sampled_from(["one", "two"]), JSON | st.just({"msg_id": "one"}), st.lists(st.binary(), max_size=2),
+        ),
+        max_size=6,
+    )
+)  # fmt: skip
+def test_no_message_is_too_strange(said: list[tuple[Any, ...]]) -> None:
+    """Whatever is in frames, be it signed or not: it can be read, judged and shown."""
+    session = Session(b"0123456789abcdef")
+    seen = []
+    for direction, channel, msg_type, content, msg_id, parent, extra in said:
+        header = {
+            "msg_id": msg_id,
+            "msg_type": msg_type,
+            **(content if isinstance(content, dict) and extra else {}),
+        }
+        four = [json.dumps(part).encode() for part in (header, parent, content, content)]
+        frames = [*extra, DELIMITER, session.sign(four), *four, *extra]
+        seen.append((0.0, direction, channel, frames if len(extra) < 2 else extra))
+    text: list[str] = []
+    transcript = Transcript({"key": "0123456789abcdef", "signature_scheme": "hmac-sha256"}, relayed=True)
+    ladder = Ladder(text.append, False, lambda: 80, True, transcript.open)
+    for entry in transcript.read(seen):
+        for view in ladder, JsonLines(text.append):
+            view(entry)
+        json.dumps(row(entry))
+    ladder(None)
+    assert all(letter.isprintable() or letter == "\n" for line in text for letter in line)
 
 
 def test_a_terminal_that_was_stopped_stops_nothing(tmp_path: Path) -> None:

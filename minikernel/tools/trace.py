@@ -131,6 +131,7 @@ class Relayed:
     """
 
     def __init__(self, options: argparse.Namespace, arguments: list[str], command: list[str]) -> None:
+        signal.signal(signal.SIGINT, lambda *_: None)  # there is no kernel yet that it could interrupt
         _, spec = launch.kernelspec(options.kernel)
         self._by_message = spec.get("interrupt_mode") == "message"
         self._path, front, in_file = connect.choose(options.connection_file, {})
@@ -150,7 +151,6 @@ class Relayed:
             if registration.get("registration_port"):  # the launcher has left the ports to the kernel
                 handshake.register(registration, front, Session(front["key"].encode(), front["signature_scheme"]))
             self._frontend: subprocess.Popen[bytes] | None = None
-            signal.signal(signal.SIGINT, lambda *_: None)  # there is no kernel yet that it could interrupt
             self._kernel = launch.start(options.kernel, own, arguments=arguments)
             try:
                 if command:

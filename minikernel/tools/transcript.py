@@ -180,12 +180,8 @@ class Transcript:
         latency = None if asked is None or asked.msg_id == message.header["msg_id"] else now - asked.time
         start = len(message.idents) + 2
         if any(one is not other for one, other in zip(frames, shown, strict=True)):
-            header, parent_header, metadata, content = (
-                json.loads(bytes(frame)) for frame in shown[start : start + 4]
-            )
-            message = message._replace(
-                header=header, parent_header=parent_header, metadata=metadata, content=content
-            )
+            four = [json.loads(bytes(frame)) for frame in shown[start : start + 4]]
+            message = message._replace(header=four[0], parent_header=four[1], metadata=four[2], content=four[3])
         msg_type = message.msg_type
         return Entry(now, direction, channel, shown, message, msg_type, good, asked, latency, violations)
 
@@ -243,7 +239,9 @@ class Tap:
         """Take a message.  The thread that moves messages; returns at once, but at the end."""
         if direction == "end":
             self._queue.put(None)
-            self._thread.join(1.0)  # a terminal that was stopped must not hold up an end
+            self._thread.join(
+                30.0 if self._lossless else 1.0
+            )  # a terminal that was stopped must not hold up an end
             return
         size = sum(map(len, frames))
         full = self._put - self._taken >= BOUND or self._put_bytes - self._taken_bytes + size > BYTES
@@ -317,8 +315,8 @@ def _settle(entries: list[Entry]) -> list[Entry]:
             idles.append(entry)
         elif entry.channel in ("shell", "control") and entry.direction == "out":
             for idle in idles:
-                if idle.exchange is entry.exchange and entry.time - idle.time < TOGETHER:
-                    at = result.index(idle)
+                if entry.exchange and idle.exchange is entry.exchange and entry.time - idle.time < TOGETHER:
+                    at = next(at for at, other in enumerate(result) if other is idle)
         result.insert(at, entry)
     return result
 
@@ -335,6 +333,7 @@ def _short(value: Any) -> str:
     if isinstance(value, str) and len(value) > SHORT:
         value = value[: SHORT - 1] + "…"  # before it is quoted, for it may be long
     elif isinstance(value, (dict, list)) and value:
-        names = ", ".join(map(str, value)) if isinstance(value, dict) else f"{len(value)}"
-        return printable(f"{{{names:.{SHORT}}}}" if isinstance(value, dict) else f"[{names}]")
+        if isinstance(value, list):
+            return f"[{len(value)}]"
+        return printable(f"{{{', '.join(list(value)[:SHORT])[:SHORT]}}}")
     return printable(json.dumps(value, ensure_ascii=False))
