@@ -268,6 +268,29 @@ def test_a_frontends_arguments_are_for_the_kernel(relay: Start) -> None:
     assert kernel.stderr() == "[minikernel] ignored: --unknown --Session.username -x\n"
 
 
+def test_what_a_killed_relay_has_left_is_removed(relay: Start, tmp_path: Path) -> None:
+    def started() -> tuple[KernelProcess, Path]:
+        """A relay, and its directory, which looks old."""
+        before = set(tmp_path.glob("minikernel-trace-*"))
+        kernel = relay(env={"TMPDIR": str(tmp_path)})
+        kernel.client()
+        [directory] = set(tmp_path.glob("minikernel-trace-*")) - before
+        assert [path.name for path in directory.iterdir()] == [kernel.connection_file.name]
+        assert directory.stat().st_mode & 0o777 == 0o700
+        os.utime(directory, (0, 0))
+        return kernel, directory
+
+    killed, old = started()
+    _, living = started()
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert old.exists()
+    last, own = started()
+    assert not old.exists() and living.exists() and own.exists()
+    end(last)
+    assert not own.exists() and living.exists()
+
+
 def test_it_ends_with_its_launcher(relay: Start) -> None:
     launcher = subprocess.Popen(["sleep", "600"])
     kernel = relay(env={"JPY_PARENT_PID": str(launcher.pid)})

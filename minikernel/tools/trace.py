@@ -20,13 +20,17 @@ would be without it.  Next: ``relay`` → ``transcript`` → ``violations``, ``l
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
+from glob import escape as glob_escape
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +47,8 @@ from .transcript import Seen, Show, Tap, Transcript, View
 
 #: Seconds that a kernel has to end in when it is told to; frontends wait about as long.
 PATIENCE = 2.5
+#: Seconds for which a directory that is not locked is left alone: it may be about to be.
+GRACE = 60.0
 #: What a frontend's command line has where the connection file's path goes; without it, --existing is added.
 PLACE = "{connection_file}"
 _PASSED_ON = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
@@ -138,7 +144,7 @@ class Relayed:
         registration = {name: front.pop(name) for name in tuple(front) if name.startswith("registration_")}
         self._front = front
         self._ours = in_file is None
-        self._directory = tempfile.mkdtemp(prefix="minikernel-trace-")
+        self._directory = _private_directory()
         try:
             own = os.path.join(self._directory, os.path.basename(self._path))
             back = {**front, **dict.fromkeys(connect.PORTS, 0), "ip": "127.0.0.1"}
@@ -235,6 +241,31 @@ class Relayed:
         shutil.rmtree(self._directory, ignore_errors=True)
         if self._ours:
             connect.remove(self._path, self._front)
+
+
+def _private_directory() -> str:
+    """Return a new directory for one kernel, locked while this process lives, and remove those that nobody locks.
+
+    A relay that is killed can't clean up, and in its directory is a key.
+    """
+    prefix = os.path.join(tempfile.gettempdir(), "minikernel-trace-")
+    for path in glob(glob_escape(prefix) + "*"):
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:
+            continue  # another's
+        try:
+            status = os.fstat(fd)
+            if status.st_uid == os.getuid() and time.time() - status.st_mtime > GRACE:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path, ignore_errors=True)
+        except OSError:
+            pass  # its relay lives
+        finally:
+            os.close(fd)
+    directory = tempfile.mkdtemp(prefix="minikernel-trace-")
+    fcntl.flock(os.open(directory, os.O_RDONLY), fcntl.LOCK_EX)  # the system closes it, whatever comes
+    return directory
 
 
 def _with_file(command: list[str], path: str) -> list[str]:
