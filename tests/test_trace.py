@@ -566,7 +566,7 @@ FIELDS = sorted({name for spec in MESSAGES.values() for name in spec.fields} | {
 DEEP = json.loads('{"a":' * 300 + "[" * 300 + "]" * 300 + "}" * 300)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
         st.tuples(
