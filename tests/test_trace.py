@@ -20,16 +20,22 @@ from typing import Any
 import pytest
 import zmq
 from client import TIMEOUT, Client, KernelProcess, alive, endpoint
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from jupyter_client.manager import KernelManager
 from test_consoles import CTRL_C, ENTER, Terminal, prompt, terminal
+from test_handshake import Launcher, launcher, launchers
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
-from minikernel.protocol.wire import DELIMITER
+from minikernel.protocol.messages import MESSAGES
+from minikernel.protocol.wire import DELIMITER, Session
 from minikernel.tools import trace
-from minikernel.tools.ladder import colourful
+from minikernel.tools.ladder import JsonLines, Ladder, colourful
+from minikernel.tools.page import row
+from minikernel.tools.transcript import GAP, Transcript
 
-__all__ = ["terminal"]
+__all__ = ["launcher", "launchers", "terminal"]
 
 Start = Callable[..., KernelProcess]
 
@@ -121,6 +127,16 @@ def test_encrypted_sockets(relay: Start, tmp_path: Path) -> None:
     assert kernel.client().execute("6 * 7").result == "42"
     end(kernel)
     assert secret.decode() not in (tmp_path / "trace").read_text()
+
+
+def test_a_launcher_that_leaves_the_ports_to_the_kernel(launcher: Launcher) -> None:
+    kernel = launcher.start(launcher.write(), "-m", "minikernel", "trace")
+    peer, said = launcher.hear()
+    launcher.acknowledge(peer)
+    assert kernel.at(launcher.runtime / "kernel-one.json").execute("6 * 7").result == "42"
+    assert {name: int(said[name]) for name in said if "port" in name}.items() <= kernel.clients[0].info.items()
+    end(kernel)
+    assert not list(launcher.runtime.iterdir())
 
 
 ECHO = """
@@ -250,6 +266,29 @@ def test_a_frontends_arguments_are_for_the_kernel(relay: Start) -> None:
     kernel.client().execute("1")
     end(kernel)
     assert kernel.stderr() == "[minikernel] ignored: --unknown --Session.username -x\n"
+
+
+def test_what_a_killed_relay_has_left_is_removed(relay: Start, tmp_path: Path) -> None:
+    def started() -> tuple[KernelProcess, Path]:
+        """A relay, and its directory, which looks old."""
+        before = set(tmp_path.glob("minikernel-trace-*"))
+        kernel = relay(env={"TMPDIR": str(tmp_path)})
+        kernel.client()
+        [directory] = set(tmp_path.glob("minikernel-trace-*")) - before
+        assert [path.name for path in directory.iterdir()] == [kernel.connection_file.name]
+        assert directory.stat().st_mode & 0o777 == 0o700
+        os.utime(directory, (0, 0))
+        return kernel, directory
+
+    killed, old = started()
+    _, living = started()
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    assert old.exists()
+    last, own = started()
+    assert not old.exists() and living.exists() and own.exists()
+    end(last)
+    assert not own.exists() and living.exists()
 
 
 def test_it_ends_with_its_launcher(relay: Start) -> None:
@@ -497,6 +536,91 @@ def test_what_has_not_ended(relay: Start, tmp_path: Path) -> None:
     client.start("import os; os._exit(0)")
     assert kernel.wait() == 0
     assert (tmp_path / "trace").read_text().endswith("[2] execute_request has had no reply and no idle\n")
+
+
+def test_a_gap_is_nobodys_fault(capfd: pytest.CaptureFixture[str]) -> None:
+    """When messages had to be left out, nothing is said of those that they belong to."""
+    session = Session(b"key")
+    request = session.pack("execute_request", {"code": ""})
+    header = bytes(request[2])
+    reply = session.pack("execute_reply", {"status": "ok", "execution_count": 1}, header, idents=[b"me"])
+    idle = session.pack("status", {"execution_state": "idle"}, header, idents=[b"status"])
+    for gap in [], [(1.0, GAP, "7", [])]:
+        transcript = Transcript({"key": "key", "signature_scheme": "hmac-sha256"}, relayed=False)
+        seen = [
+            (0.0, "in", "shell", [b"me", *request]),
+            *gap,
+            (2.0, "out", "iopub", idle),
+            (2.0, "out", "shell", reply),
+        ]
+        faults = [each.text for entry in transcript.read(seen) for each in entry.violations]
+        assert faults == ([] if gap else ["idle of execute_request [1] comes before its busy"])
+    assert capfd.readouterr().err == "[minikernel] 7 messages came too fast to be shown\n"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3), max_leaves=8,
+)  # fmt: skip
+FIELDS = sorted({name for spec in MESSAGES.values() for name in spec.fields} | {"status"})
+DEEP = json.loads('{"a":' * 300 + "[" * 300 + "]" * 300 + "}" * 300)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["in", "out"]), st.sampled_from(["shell", "control", "iopub", "stdin", "hb"]),
+            st.sampled_from([*MESSAGES, "other"]), st.dictionaries(st.sampled_from(FIELDS), JSON) | JSON | st.just(DEEP),
+            st.sampled_from(["one", "two"]), JSON | st.just({"msg_id": "one"}), st.lists(st.binary(), max_size=2),
+        ),
+        max_size=6,
+    )
+)  # fmt: skip
+def test_no_message_is_too_strange(said: list[tuple[Any, ...]]) -> None:
+    """Whatever is in frames, be it signed or not: it can be read, judged and shown."""
+    session = Session(b"0123456789abcdef")
+    seen = []
+    for direction, channel, msg_type, content, msg_id, parent, extra in said:
+        header = {
+            "msg_id": msg_id,
+            "msg_type": msg_type,
+            **(content if isinstance(content, dict) and extra else {}),
+        }
+        four = [json.dumps(part).encode() for part in (header, parent, content, content)]
+        frames = [*extra, DELIMITER, session.sign(four), *four, *extra]
+        seen.append((0.0, direction, channel, frames if len(extra) < 2 else extra))
+    text: list[str] = []
+    transcript = Transcript({"key": "0123456789abcdef", "signature_scheme": "hmac-sha256"}, relayed=True)
+    ladder = Ladder(text.append, False, lambda: 80, True, transcript.open)
+    for entry in transcript.read(seen):
+        for view in ladder, JsonLines(text.append):
+            view(entry)
+        json.dumps(row(entry))
+    ladder(None)
+    assert all(letter.isprintable() or letter == "\n" for line in text for letter in line)
+
+
+def test_a_terminal_that_was_stopped_stops_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "kernel.json"
+    command = [sys.executable, "-m", "minikernel", "trace", "--frames", "-f", str(file)]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + TIMEOUT
+        while not file.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        client = Client(file)
+        try:
+            assert len(client.execute("for n in range(1000): display(n)").outputs) == 1000  # more than a pipe holds
+            assert client.execute("6 * 7").result == "42"
+            client.send("shutdown_request", {"restart": False}, "control")
+            assert process.wait(TIMEOUT) == 0
+        finally:
+            client.close()
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_the_record_is_the_kernels_own(relay: Start, tmp_path: Path) -> None:

@@ -162,8 +162,14 @@ class JsonLines:
 
     def __call__(self, entry: Entry | None) -> None:
         """Write an entry."""
-        if entry is not None:
-            self._write(json.dumps(as_json(entry)) + "\n")
+        if entry is None:
+            return
+        line = as_json(entry)
+        try:
+            text = json.dumps(line)
+        except RecursionError:  # it could just be read
+            text = json.dumps(line | {"metadata": None, "content": None})
+        self._write(text + "\n")
 
 
 def width_of(fd: int) -> Callable[[], int]:

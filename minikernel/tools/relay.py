@@ -28,7 +28,8 @@ from typing import Any
 import zmq
 
 from ..protocol import curve, log
-from ..protocol.channels import CHANNELS, LARGE, LINGER, PORT_PATIENCE, STDIN_PATIENCE, Tracer, endpoint
+from ..protocol.channels import CHANNELS, LINGER, PORT_PATIENCE, STDIN_PATIENCE, Tracer, endpoint
+from ..protocol.wire import Frame
 
 #: Seconds for which one frontend that reads nothing from iopub may hold up the others; then it misses messages.
 STALL = 3.0
@@ -37,7 +38,8 @@ AGAIN = 0.005
 #: Seconds without a message after which a kernel that has gone has said all.
 SILENCE = 0.1
 
-Sockets = dict[str, "zmq.Socket[bytes]"]
+#: Flags of sending; as enums they take longer than the sending itself.
+_LAST, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 
 
 class Relay:
@@ -63,9 +65,9 @@ class Relay:
         self._poller = zmq.Poller()
         self._watched: dict[int, Callable[[], None]] = {}
         self._running = True
-        self._held: list[Any] | None = None
+        self._held: list[zmq.Frame] | None = None
         self._stalled_since = 0.0
-        self._late: list[tuple[float, list[Any]]] = []
+        self._late: list[tuple[float, list[zmq.Frame]]] = []
         self._paths = [f"{front['ip']}-{front[f'{name}_port']}" for name in CHANNELS if front["transport"] == "ipc"]
         try:
             self._front = {name: self._bind(name, front) for name in CHANNELS}
@@ -181,12 +183,11 @@ class Relay:
         if self._held is not None and source is self._back["iopub"]:
             return False
         try:
-            frames: list[Any] = [source.recv(zmq.NOBLOCK)]
+            frames = [source.recv(_LAST, copy=False)]
         except zmq.Again:
             return False
-        while source.rcvmore:
-            # two routing ids and six more frames are small; what follows are buffers, and not copied
-            frames.append(source.recv(copy=len(frames) < 8))
+        while frames[-1].more:
+            frames.append(source.recv(copy=False))
         try:
             _send(sink, frames)
         except zmq.Again:  # only iopub has a mark
@@ -201,12 +202,12 @@ class Relay:
             if channel == "iopub" and direction == "out":
                 self._stalled_since = 0.0
         if self.tracers:
-            seen = [frame if isinstance(frame, bytes) else frame.buffer for frame in frames]
+            seen: list[Frame] = [frame.buffer for frame in frames]
             for tracer in self.tracers:
                 tracer(direction, channel, seen)
         return True
 
-    def _hold(self, frames: list[Any]) -> None:
+    def _hold(self, frames: list[zmq.Frame]) -> None:
         """Keep a message that some subscriber is too full for, and read no more of them from the kernel."""
         self._stalled_since = self._stalled_since or monotonic()
         self._held = frames
@@ -240,5 +241,8 @@ class Relay:
                     self._late.append((deadline, frames))
 
 
-def _send(socket: zmq.Socket[bytes], frames: list[Any]) -> None:
-    socket.send_multipart(frames, zmq.NOBLOCK, copy=all(len(frame) < LARGE for frame in frames))
+def _send(socket: zmq.Socket[bytes], frames: list[zmq.Frame]) -> None:
+    """Send a message at once, or raise `zmq.ZMQError`."""
+    for frame in frames[:-1]:
+        socket.send(frame, _MORE, copy=False)
+    socket.send(frames[-1], _LAST, copy=False)

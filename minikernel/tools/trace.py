@@ -20,18 +20,22 @@ would be without it.  Next: ``relay`` → ``transcript`` → ``violations``, ``l
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
+from glob import escape as glob_escape
+from glob import glob
 from pathlib import Path
 from typing import Any
 
 from .. import connect
-from ..protocol import log
+from ..protocol import handshake, log
 from ..protocol.channels import Channels, Tracer
 from ..protocol.record import Recorder
 from ..protocol.wire import Session
@@ -43,6 +47,8 @@ from .transcript import Seen, Show, Tap, Transcript, View
 
 #: Seconds that a kernel has to end in when it is told to; frontends wait about as long.
 PATIENCE = 2.5
+#: Seconds for which a directory that is not locked is left alone: it may be about to be.
+GRACE = 60.0
 #: What a frontend's command line has where the connection file's path goes; without it, --existing is added.
 PLACE = "{connection_file}"
 _PASSED_ON = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
@@ -131,12 +137,14 @@ class Relayed:
     """
 
     def __init__(self, options: argparse.Namespace, arguments: list[str], command: list[str]) -> None:
+        signal.signal(signal.SIGINT, lambda *_: None)  # there is no kernel yet that it could interrupt
         _, spec = launch.kernelspec(options.kernel)
         self._by_message = spec.get("interrupt_mode") == "message"
         self._path, front, in_file = connect.choose(options.connection_file, {})
+        registration = {name: front.pop(name) for name in tuple(front) if name.startswith("registration_")}
         self._front = front
         self._ours = in_file is None
-        self._directory = tempfile.mkdtemp(prefix="minikernel-trace-")
+        self._directory = _private_directory()
         try:
             own = os.path.join(self._directory, os.path.basename(self._path))
             back = {**front, **dict.fromkeys(connect.PORTS, 0), "ip": "127.0.0.1"}
@@ -146,13 +154,14 @@ class Relayed:
             self._relay.tracers += tracers(options, front, self._path, relayed=True)
             if front != in_file:
                 connect.save(self._path, front)
+            if registration.get("registration_port"):  # the launcher has left the ports to the kernel
+                handshake.register(registration, front, Session(front["key"].encode(), front["signature_scheme"]))
             self._frontend: subprocess.Popen[bytes] | None = None
-            signal.signal(signal.SIGINT, lambda *_: None)  # there is no kernel yet that it could interrupt
             self._kernel = launch.start(options.kernel, own, arguments=arguments)
             try:
                 if command:
                     self._frontend = subprocess.Popen(_with_file(command, self._path))
-                elif self._ours:
+                elif not options.connection_file:
                     log.write(f"To attach a console:  jupyter console --existing {self._path}")
                 self._watch()
             except BaseException:
@@ -191,6 +200,7 @@ class Relayed:
             signal.signal(number, lambda *_: self._end())
         self._relay.watch(read, lambda: self._look_after(read))
         launcher = os.environ.get("JPY_PARENT_PID", "")
+        # without pidfd_open, on macOS, a launcher that is killed has to be outlived
         if launcher.isdigit() and int(launcher) not in (1, os.getpid()) and hasattr(os, "pidfd_open"):
             try:
                 fd = os.pidfd_open(int(launcher))
@@ -231,6 +241,31 @@ class Relayed:
         shutil.rmtree(self._directory, ignore_errors=True)
         if self._ours:
             connect.remove(self._path, self._front)
+
+
+def _private_directory() -> str:
+    """Return a new directory for one kernel, locked while this process lives, and remove those that nobody locks.
+
+    A relay that is killed can't clean up, and in its directory is a key.
+    """
+    prefix = os.path.join(tempfile.gettempdir(), "minikernel-trace-")
+    for path in glob(glob_escape(prefix) + "*"):
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:
+            continue  # another's
+        try:
+            status = os.fstat(fd)
+            if status.st_uid == os.getuid() and time.time() - status.st_mtime > GRACE:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path, ignore_errors=True)
+        except OSError:
+            pass  # its relay lives
+        finally:
+            os.close(fd)
+    directory = tempfile.mkdtemp(prefix="minikernel-trace-")
+    fcntl.flock(os.open(directory, os.O_RDONLY), fcntl.LOCK_EX)  # the system closes it, whatever comes
+    return directory
 
 
 def _with_file(command: list[str], path: str) -> list[str]:

@@ -40,6 +40,8 @@ SHORT = 60
 #: Fields whose name says nothing that their value does not.
 _BARE = ("execution_state", "status", "name", "text", "code", "ename", "evalue", "command", "event")
 
+#: The "direction" of a number of messages that were left out; the number is in the channel's place.
+GAP = "gap"
 #: When, in seconds since the epoch; direction, channel and frames, as tracers get them.
 Seen = tuple[float, str, str, list[Frame]]
 View = Callable[["Entry | None"], None]
@@ -141,7 +143,14 @@ class Transcript:
         Of what a kernel says on two channels at about the same time, nobody knows which was first; nor do dates
         tell, for a header may be made long before it is sent.  So a reply is put where it belongs: before its idle.
         """
-        for entry in _settle([self._take(*each) for each in seen]):
+        entries = []
+        for each in seen:
+            if each[1] == GAP:
+                self._conversation.forget()
+                log.write(f"{each[2]} messages came too fast to be shown")
+            else:
+                entries.append(self._take(*each))
+        for entry in _settle(entries):
             self._count += 1
             yield entry._replace(number=self._count)
 
@@ -171,12 +180,8 @@ class Transcript:
         latency = None if asked is None or asked.msg_id == message.header["msg_id"] else now - asked.time
         start = len(message.idents) + 2
         if any(one is not other for one, other in zip(frames, shown, strict=True)):
-            header, parent_header, metadata, content = (
-                json.loads(bytes(frame)) for frame in shown[start : start + 4]
-            )
-            message = message._replace(
-                header=header, parent_header=parent_header, metadata=metadata, content=content
-            )
+            four = [json.loads(bytes(frame)) for frame in shown[start : start + 4]]
+            message = message._replace(header=four[0], parent_header=four[1], metadata=four[2], content=four[3])
         msg_type = message.msg_type
         return Entry(now, direction, channel, shown, message, msg_type, good, asked, latency, violations)
 
@@ -234,26 +239,28 @@ class Tap:
         """Take a message.  The thread that moves messages; returns at once, but at the end."""
         if direction == "end":
             self._queue.put(None)
-            self._thread.join(1.0)  # a terminal that was stopped must not hold up an end
+            self._thread.join(
+                30.0 if self._lossless else 1.0
+            )  # a terminal that was stopped must not hold up an end
             return
         size = sum(map(len, frames))
         full = self._put - self._taken >= BOUND or self._put_bytes - self._taken_bytes + size > BYTES
         if full and not self._lossless:
             self._left_out += 1
             return
+        if self._left_out:
+            self._put += 1
+            self._queue.put((0.0, GAP, str(self._left_out), []))
+            self._left_out = 0
         self._put += 1
         self._put_bytes += size
         self._queue.put((self._epoch + time.monotonic(), direction, channel, frames))
 
     def _run(self) -> None:
-        told = 0
         while batch := self._next():
             self._look(batch)
             self._taken += len(batch)
             self._taken_bytes += sum(len(frame) for *_, frames in batch for frame in frames)
-            if self._left_out != told:
-                log.write(f"{self._left_out - told} messages came too fast to be shown")
-                told = self._left_out
         self._look([])
 
     def _next(self) -> list[Seen]:
@@ -308,8 +315,8 @@ def _settle(entries: list[Entry]) -> list[Entry]:
             idles.append(entry)
         elif entry.channel in ("shell", "control") and entry.direction == "out":
             for idle in idles:
-                if idle.exchange is entry.exchange and entry.time - idle.time < TOGETHER:
-                    at = result.index(idle)
+                if entry.exchange and idle.exchange is entry.exchange and entry.time - idle.time < TOGETHER:
+                    at = next(at for at, other in enumerate(result) if other is idle)
         result.insert(at, entry)
     return result
 
@@ -326,6 +333,7 @@ def _short(value: Any) -> str:
     if isinstance(value, str) and len(value) > SHORT:
         value = value[: SHORT - 1] + "…"  # before it is quoted, for it may be long
     elif isinstance(value, (dict, list)) and value:
-        names = ", ".join(map(str, value)) if isinstance(value, dict) else f"{len(value)}"
-        return printable(f"{{{names:.{SHORT}}}}" if isinstance(value, dict) else f"[{names}]")
+        if isinstance(value, list):
+            return f"[{len(value)}]"
+        return printable(f"{{{', '.join(list(value)[:SHORT])[:SHORT]}}}")
     return printable(json.dumps(value, ensure_ascii=False))

@@ -67,7 +67,7 @@ def of_message(direction: str, channel: str, message: Mapping[str, Any]) -> list
     if missing:
         found.append(Violation(f"the header of {msg_type} lacks {', '.join(missing)}", HEADER))
     elif not _has_zone(header["date"]):
-        found.append(Violation(f"the date of {msg_type} has no time zone: {header['date']!r:.40}", HEADER))
+        found.append(Violation(f"the date of {msg_type} has no time zone: {_short(header['date'])}", HEADER))
     if msg_type in HANDSHAKE or msg_type not in MESSAGES:
         return found
     spec = MESSAGES[msg_type]
@@ -86,7 +86,7 @@ def of_message(direction: str, channel: str, message: Mapping[str, Any]) -> list
                 found.append(Violation(f"{msg_type} lacks {name}", spec.section))
         elif not _fits(value, field):
             kinds = " or ".join(kind.__name__ for kind in field.types)
-            found.append(Violation(f"{name} of {msg_type} is {value!r:.40}, not {kinds}", spec.section))
+            found.append(Violation(f"{name} of {msg_type} is {_short(value)}, not {kinds}", spec.section))
     if content.get("status") == "error" and direction == "out":
         missing = [name for name in ("ename", "evalue", "traceback") if name not in content]
         if missing:
@@ -94,6 +94,13 @@ def of_message(direction: str, channel: str, message: Mapping[str, Any]) -> list
                 Violation(f"{msg_type} with 'status': 'error' lacks {', '.join(missing)}", "Request-Reply")
             )
     return found
+
+
+def _short(value: Any) -> str:
+    """Return a value's beginning; of what holds others, which may be without end, the type."""
+    if isinstance(value, str):
+        return repr(value[:40])
+    return repr(value)[:40] if value is None or isinstance(value, (int, float)) else type(value).__name__
 
 
 def _has_zone(date: Any) -> bool:
@@ -158,6 +165,13 @@ class Conversation:
         self._exchanges: OrderedDict[str, Exchange] = OrderedDict()
         self._asking: Exchange | None = None
         self._count = 0
+        #: Whether every request is remembered.
+        self._complete = True
+
+    def forget(self) -> None:
+        """Begin anew, for there is something that was not taken."""
+        self._exchanges.clear()
+        self._complete = False
 
     def open(self) -> list[Exchange]:
         """Return the requests that have begun, or should have, and have not ended."""
@@ -176,13 +190,14 @@ class Conversation:
             self._exchanges[exchange.msg_id] = exchange
             if len(self._exchanges) > REMEMBERED:
                 self._exchanges.popitem(last=False)
+                self._complete = False
             return exchange, found
         if direction == "in":  # jupyter_client's input_reply has no parent
             return self._exchanges.get(_msg_id(message["parent_header"]), self._asking), found
         parent = _msg_id(message["parent_header"])
         asked = self._exchanges.get(parent)
         if asked is None:
-            if parent and self._count <= REMEMBERED:
+            if parent and self._complete:
                 found.append(Violation(f"the parent of {message['header']['msg_type']} has not been seen", PARENT))
         elif channel == "stdin":
             self._asking = asked
