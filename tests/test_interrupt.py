@@ -70,7 +70,7 @@ CODES = {
     "pipe": "r, w = os.pipe(); print('go'); os.read(r, 1)",
     "accept": "listener = socket.create_server(('127.0.0.1', 0)); print('go'); listener.accept()",
     "pause": "print('go'); signal.pause()",
-    "regular expression": "print('go'); time.sleep(0.2); re.match('(a+)+$', 'a' * 50 + 'b')",
+    "regular expression": "print('go'); time.sleep(0.6); re.match('(a+)+$', 'a' * 50 + 'b')",
     "generator": "print('go')\nfor x in forever(): pass",
     "sum of a generator": "print('go'); sum(forever())",
     "finally": "try: blocks_plain()\nfinally: x = 'tidied'",
