@@ -497,7 +497,7 @@ def test_help_never_keeps_a_cell_waiting(client: Client) -> None:
         client.execute("os.environ['MINIKERNEL_JEDI'] = '1'; sys.path.insert(0, '')")
         client.execute(
             "with open('huge.py', 'w') as file:\n"
-            "    for n in range(20_000): print(f'def f{n}(a, b): return f{n + 1}(a, b) + b', file=file)"
+            "    for n in range(10_000): print(f'def f{n}(a, b): return f{n + 1}(a, b) + b', file=file)"
         )
         codes += ["import huge\nhuge.f1(1, 2).", "x = " + "(" * 500 + "1" + ")" * 500 + "\nx.none."]
     for code in codes:

@@ -178,3 +178,18 @@ def test_many_forks(kernel: KernelProcess) -> None:
     assert run.status == "ok", run.reply
     assert run.text().count("child") == 100 and run.types.count("status") == 2
     goes_on(kernel, client)
+
+
+def test_forks_while_output_comes_in(kernel: KernelProcess) -> None:
+    """A child has the locks of threads that it does not have; it ends all the same."""
+    client = kernel.client()
+    client.execute("import os, sys, subprocess, threading, time, warnings; warnings.simplefilter('ignore')")
+    run = client.execute(
+        "def read():\n    while going: sys.stdout.flush()\n"
+        "going = True; reading = threading.Thread(target=read); reading.start(); pids = []\n"
+        "flood = subprocess.Popen(['sh', '-c', 'while :; do echo xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; done'])\n"
+        "for n in range(80):\n    time.sleep(0.002); pid = os.fork()\n    if pid == 0: break\n    pids.append(pid)\n"
+        "else:\n    for pid in pids: os.waitpid(pid, 0)\n    going = False; reading.join(); flood.kill(); flood.wait()"
+    )
+    assert run.status == "ok"
+    goes_on(kernel, client)

@@ -314,7 +314,7 @@ def test_who_can_reach_it(
     [
         b'{"code": "6 * 7", "x": ' + b"[" * 500 + b"]" * 500 + b"}",
         b'{"code": "6 * 7", "x": {' + b",".join(b'"%d": 0' % n for n in range(200_000)) + b"}}",
-        b'{"code": "6 * 7", "x": "' + b"y" * 50_000_000 + b'"}',
+        b'{"code": "6 * 7", "x": "' + b"y" * 20_000_000 + b'"}',
         b'{"code": "6 * 7", "user_expressions": {' + b",".join(b'"%d": "1"' % n for n in range(2_000)) + b"}}",
         b'{"code": "6 * 7", "code ": 1e999, "code": "6 * 7"}',
     ],
@@ -340,8 +340,8 @@ def test_strangers_take_no_memory_for_good(kernel: KernelProcess) -> None:
         status = dict(line.split(":", 1) for line in Path(f"/proc/{kernel.pid}/status").read_text().splitlines())
         return int(status["VmRSS"].split()[0]) << 10
 
-    before = memory_after(5)  # which malloc keeps some of
-    assert memory_after(15) - before < 100_000_000
+    before = memory_after(3)  # which malloc keeps some of
+    assert memory_after(9) - before < 100_000_000
     assert len(kernel.stderr().splitlines()) <= 6
 
 

@@ -61,9 +61,14 @@ class Capture:
         self._outbox = outbox
         self._lock = RLock()
         captures = os.environ.get("MINIKERNEL_CAPTURE") != "off"
-        self._files = (_File("stdout", 1), _File("stderr", 2)) if captures else ()
+        self._files: tuple[_File, ...] = (_File("stdout", 1), _File("stderr", 2)) if captures else ()
         self._modules = 0
         self._fflush: Callable[[None], int] | None = None
+        os.register_at_fork(after_in_child=self._let_go)
+
+    def _let_go(self) -> None:
+        """This is a forked child: its parent reads, and may have been at it, with the lock, in another thread."""
+        self._files = ()
 
     def look(self) -> None:
         """Hand on all that has been written since the last look, as output of the latest request."""
