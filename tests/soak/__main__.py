@@ -62,8 +62,8 @@ class Soak:
         self._chance = chance
         self.figures: Counter[str] = Counter()
         self.losses: list[str] = []
-        #: Of the kernel, after the first round and after the last: kB in memory, descriptors, threads.
-        self.sizes: list[tuple[int, int, int]] = []
+        #: Of the kernel, after each round: kB in memory now and at most, descriptors, threads.
+        self.sizes: list[tuple[int, int, int, int]] = []
         self._start()
 
     def _start(self) -> None:
@@ -95,7 +95,8 @@ class Soak:
             with open(f"/proc/{self.kernel.pid}/status") as file:
                 fields = dict(line.split(":", 1) for line in file)
             descriptors = len(os.listdir(f"/proc/{self.kernel.pid}/fd"))
-            self.sizes.append((int(fields["VmRSS"].split()[0]), descriptors, int(fields["Threads"])))
+            memory, most = (int(fields[name].split()[0]) for name in ("VmRSS", "VmHWM"))
+            self.sizes.append((memory, most, descriptors, int(fields["Threads"])))
 
     def close(self) -> None:
         try:
@@ -121,7 +122,7 @@ def main() -> int:
         soak.close()
     print(*(f"{number:>12,}  {what}" for what, number in sorted(soak.figures.items())), sep="\n")
     for what, numbers in zip(
-        ("kB in memory", "descriptors", "threads"), zip(*soak.sizes, strict=True), strict=False
+        ("kB in memory", "kB at most", "descriptors", "threads"), zip(*soak.sizes, strict=True), strict=False
     ):
         print(f"{numbers[0]:>12,}  {what} after the first round, {numbers[-1]:,} after {len(numbers)}")
     print(f"{len(soak.losses):>12,}  losses", *soak.losses, sep="\n")
