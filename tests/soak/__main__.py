@@ -28,22 +28,18 @@ from target import Target  # noqa: E402
 
 #: How often a storm does its thing in one turn; a full turn of all takes some minutes.
 TURN = {
-    "requests": 20_000, "vanish": 500, "welcome": 100, "interrupts": 1000, "flood": 200, "fuzz": 3000, "damage": 20, "forks": 50, "starts": 20,
+    "requests": 20_000, "vanish": 500, "welcome": 100, "interrupts": 1000, "flood": 200, "fuzz": 3000,
+    "damage": 20, "forks": 50, "starts": 20,
 }  # fmt: skip
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python tests/soak", description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--minutes", type=float, default=5.0, help="but for the first round, no turn begins after that (default: 5)"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=random.randrange(1 << 32), help="of an earlier run (default: a new one)"
-    )
-    parser.add_argument(
-        "--only", metavar="NAME,…", default=",".join(STORMS), help=f"of {', '.join(STORMS)}; NAME=COUNT: how often"
-    )
-    parser.add_argument("--scale", type=float, default=1.0, help="do so much of each turn (default: 1)")
+    add = parser.add_argument
+    add("--minutes", type=float, default=5.0, help="no turn begins after that, but in the first round (default: 5)")
+    add("--seed", type=int, default=random.randrange(1 << 32), help="of an earlier run (default: a new one)")
+    add("--only", metavar="NAME,…", default=",".join(STORMS), help=f"of {', '.join(STORMS)}; NAME=COUNT: how often")
+    add("--scale", type=float, default=1.0, help="do so much of each turn (default: 1)")
     options = parser.parse_args()
     options.turns = {}
     for text in options.only.split(","):
@@ -121,9 +117,8 @@ def main() -> int:
                 break
         soak.close()
     print(*(f"{number:>12,}  {what}" for what, number in sorted(soak.figures.items())), sep="\n")
-    for what, numbers in zip(
-        ("kB in memory", "kB at most", "descriptors", "threads"), zip(*soak.sizes, strict=True), strict=False
-    ):
+    names = ("kB in memory", "kB at most", "descriptors", "threads")
+    for what, numbers in zip(names, zip(*soak.sizes, strict=True), strict=False):
         print(f"{numbers[0]:>12,}  {what} after the first round, {numbers[-1]:,} after {len(numbers)}")
     print(f"{len(soak.losses):>12,}  losses", *soak.losses, sep="\n")
     return bool(soak.losses)
