@@ -39,14 +39,13 @@ def parse() -> argparse.Namespace:
     add("--minutes", type=float, default=5.0, help="no turn begins after that, but in the first round (default: 5)")
     add("--seed", type=int, default=random.randrange(1 << 32), help="of an earlier run (default: a new one)")
     add("--only", metavar="NAME,…", default=",".join(STORMS), help=f"of {', '.join(STORMS)}; NAME=COUNT: how often")
-    add("--scale", type=float, default=1.0, help="do so much of each turn (default: 1)")
     options = parser.parse_args()
     options.turns = {}
     for text in options.only.split(","):
         name, _, count = text.partition("=")
         if name not in STORMS:
             parser.error(f"no storm {name}; there are {', '.join(STORMS)}")
-        options.turns[name] = int(count) if count else max(1, int(TURN[name] * options.scale))
+        options.turns[name] = int(count) if count else TURN[name]
     return options
 
 
