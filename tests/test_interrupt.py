@@ -64,7 +64,7 @@ CODES = {
     "queue": "print('go'); queue.Queue().get()",
     "simple queue": "print('go'); queue.SimpleQueue().get()",
     "future": "print('go'); concurrent.futures.Future().result()",
-    "pool": "pool = multiprocessing.get_context('fork').Pool(1); print('go')\ntry: pool.map(time.sleep, [30])\nfinally: pool.terminate()",
+    "process": "p = multiprocessing.get_context('fork').Process(target=time.sleep, args=(30,)); p.start(); print('go'); p.join()",
     "waitpid": "child = subprocess.Popen(['sleep', '30'], start_new_session=True); print('go')\ntry: child.wait()\nfinally: child.kill()",
     "select": "print('go'); select.select([here], [], [])",
     "pipe": "r, w = os.pipe(); print('go'); os.read(r, 1)",
@@ -184,6 +184,13 @@ def deadlock():
     libc.pthread_mutex_lock(lock)
     libc.pthread_mutex_lock(lock)
 """
+WAIT_FOR_LINE_6 = """
+import sys, threading, time
+def line():
+    frame = sys._current_frames()[threading.main_thread().ident]
+    return frame.f_code.co_name, frame.f_lineno
+while line() != ("deadlock", 6): time.sleep(0.01)
+"""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a zeroed mutex is Linux's")
@@ -192,8 +199,9 @@ def test_a_second_one_says_where_the_code_is_stuck(kernel: KernelProcess) -> Non
     subshell_id = client.request("create_subshell_request", channel="control").reply["subshell_id"]
     client.execute(LOCK_TWICE)
     for number, first in ((2, "signal"), (4, "message")):
-        msg_id = client.start("print('go', flush=True)\ndeadlock()\nprint('not reached')")
-        client.output(msg_id, "go")
+        header = client.session.msg_header("execute_request") | {"subshell_id": subshell_id}
+        msg_id = client.start("deadlock()\nprint('not reached')")
+        client.finish(client.send("execute_request", {"code": WAIT_FOR_LINE_6}, header=header))
         if first == "signal":
             kernel.interrupt()
         else:
@@ -203,7 +211,7 @@ def test_a_second_one_says_where_the_code_is_stuck(kernel: KernelProcess) -> Non
         said = client.output(msg_id, ", in deadlock\n", "stderr")
         assert said == (
             "[minikernel] Ctrl-C has not got through: it waits for the end of\n"
-            f"  Cell In[{number}], line 2\n  Cell In[1], line 6, in deadlock\n"
+            f"  Cell In[{number}], line 1\n  Cell In[1], line 6, in deadlock\n"
         )
         header = client.session.msg_header("execute_request") | {"subshell_id": subshell_id}
         client.finish(client.send("execute_request", {"code": "libc.pthread_mutex_unlock(lock)"}, header=header))

@@ -137,7 +137,7 @@ class Kernel:
         if self._debugger is None:
             try:
                 self._debugger = self.language.has_debugger()
-            except OSError:  # user code has used up the descriptors to look with
+            except Exception:  # user code has broken what finds modules, or used up all descriptors
                 return False
         return self._debugger
 

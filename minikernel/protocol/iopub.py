@@ -175,17 +175,18 @@ class Publisher:
                 self._socket.setsockopt(zmq.UNSUBSCRIBE, address)
 
     def _welcome(self, subscriber: Subscriber, topic: bytes) -> None:
-        """Tell a subscriber that it will miss nothing from here on; for once, under the topic alone."""
+        """Tell a subscriber that it will miss nothing from here on.
+
+        To its address, as everything: a subscription to the topic alone, for as long as this takes, could not be
+        taken back when another connection ends meanwhile, and this one would get all that is for others, too.
+        """
         try:
             content = {"subscription": topic.decode()}
         except UnicodeDecodeError:
             return
         frames = self._session.pack("iopub_welcome", content, idents=[topic])
         self._trace("out", "iopub", frames)
-        self._socket.setsockopt(zmq.SUBSCRIBE, topic)
-        if not self._send(b"", frames):
-            self._give(subscriber, frames, "")
-        self._socket.setsockopt(zmq.UNSUBSCRIBE, topic)
+        self._give(subscriber, frames, "")
 
     def _forget_the_gone(self) -> None:
         for fd, subscriber in tuple(self._subscribers.items()):

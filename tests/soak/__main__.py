@@ -28,29 +28,24 @@ from target import Target  # noqa: E402
 
 #: How often a storm does its thing in one turn; a full turn of all takes some minutes.
 TURN = {
-    "requests": 20_000, "vanish": 500, "welcome": 100, "interrupts": 1000, "flood": 200, "fuzz": 3000, "damage": 20, "forks": 50, "starts": 20,
+    "requests": 20_000, "vanish": 500, "welcome": 100, "interrupts": 1000, "flood": 200, "fuzz": 3000,
+    "damage": 20, "forks": 50, "starts": 20,
 }  # fmt: skip
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python tests/soak", description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--minutes", type=float, default=5.0, help="but for the first round, no turn begins after that (default: 5)"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=random.randrange(1 << 32), help="of an earlier run (default: a new one)"
-    )
-    parser.add_argument(
-        "--only", metavar="NAME,…", default=",".join(STORMS), help=f"of {', '.join(STORMS)}; NAME=COUNT: how often"
-    )
-    parser.add_argument("--scale", type=float, default=1.0, help="do so much of each turn (default: 1)")
+    add = parser.add_argument
+    add("--minutes", type=float, default=5.0, help="no turn begins after that, but in the first round (default: 5)")
+    add("--seed", type=int, default=random.randrange(1 << 32), help="of an earlier run (default: a new one)")
+    add("--only", metavar="NAME,…", default=",".join(STORMS), help=f"of {', '.join(STORMS)}; NAME=COUNT: how often")
     options = parser.parse_args()
     options.turns = {}
     for text in options.only.split(","):
         name, _, count = text.partition("=")
         if name not in STORMS:
             parser.error(f"no storm {name}; there are {', '.join(STORMS)}")
-        options.turns[name] = int(count) if count else max(1, int(TURN[name] * options.scale))
+        options.turns[name] = int(count) if count else TURN[name]
     return options
 
 
@@ -62,8 +57,8 @@ class Soak:
         self._chance = chance
         self.figures: Counter[str] = Counter()
         self.losses: list[str] = []
-        #: Of the kernel, after the first round and after the last: kB in memory, descriptors, threads.
-        self.sizes: list[tuple[int, int, int]] = []
+        #: Of the kernel, after each round: kB in memory now and at most, descriptors, threads.
+        self.sizes: list[tuple[int, int, int, int]] = []
         self._start()
 
     def _start(self) -> None:
@@ -95,7 +90,8 @@ class Soak:
             with open(f"/proc/{self.kernel.pid}/status") as file:
                 fields = dict(line.split(":", 1) for line in file)
             descriptors = len(os.listdir(f"/proc/{self.kernel.pid}/fd"))
-            self.sizes.append((int(fields["VmRSS"].split()[0]), descriptors, int(fields["Threads"])))
+            memory, most = (int(fields[name].split()[0]) for name in ("VmRSS", "VmHWM"))
+            self.sizes.append((memory, most, descriptors, int(fields["Threads"])))
 
     def close(self) -> None:
         try:
@@ -120,9 +116,8 @@ def main() -> int:
                 break
         soak.close()
     print(*(f"{number:>12,}  {what}" for what, number in sorted(soak.figures.items())), sep="\n")
-    for what, numbers in zip(
-        ("kB in memory", "descriptors", "threads"), zip(*soak.sizes, strict=True), strict=False
-    ):
+    names = ("kB in memory", "kB at most", "descriptors", "threads")
+    for what, numbers in zip(names, zip(*soak.sizes, strict=True), strict=False):
         print(f"{numbers[0]:>12,}  {what} after the first round, {numbers[-1]:,} after {len(numbers)}")
     print(f"{len(soak.losses):>12,}  losses", *soak.losses, sep="\n")
     return bool(soak.losses)

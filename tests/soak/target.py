@@ -50,7 +50,7 @@ class Ledger:
             self._poller.register(sock, zmq.POLLIN)
         #: What is not answered yet.
         self.open: set[str] = set()
-        #: The names of the errors in replies, and the characters in streams.
+        #: The names of the errors in replies, and the characters on stdout.
         self.errors: Counter[str] = Counter()
         self.printed = 0
 
@@ -66,18 +66,20 @@ class Ledger:
         self.open.add(msg_id)
 
     def hear(self, milliseconds: float) -> bool:
-        """Take what has come, waiting a while for the first; tell whether anything has."""
-        ready = self._poller.poll(milliseconds)
-        heard = bool(ready)
-        while ready:
+        """Take what has come, but no more than 100 messages, waiting a while for the first; tell if there was any."""
+        ready = heard = self._poller.poll(milliseconds)
+        for _ in range(100):
             for sock, _ in ready:
                 self._take(self._names[sock], sock.recv_multipart())
             ready = self._poller.poll(0)
-        return heard
+            if not ready:
+                break
+        return bool(heard)
 
     def listen(self, until: int = 0) -> None:
         """Take what has come, and wait until no more than `until` requests are open."""
-        self.hear(0)
+        while self.hear(0):
+            pass
         while len(self.open) > until:
             assert self.hear(TIMEOUT * 1000), f"{len(self.open)} are not answered: {list(self.open)[:3]}"
 
@@ -97,7 +99,8 @@ class Ledger:
             self._replies[msg_id] = ""
             self.errors[json.loads(frames[at + 5]).get("ename", "")] += 1
         elif msg_type == "stream":
-            self.printed += len(json.loads(frames[at + 5])["text"])
+            content = json.loads(frames[at + 5])
+            self.printed += len(content["text"]) if content["name"] == "stdout" else 0
         elif msg_type == "status":
             state, idle = self._states.get(msg_id, 0), b'"idle"' in frames[at + 5]
             assert state == 1 if idle else state < 2, f"{msg_id} is idle before it is busy, or something after that"
