@@ -26,7 +26,6 @@ ODD = {
     "class I:\n    def __repr__(self): return 3\nI()": "TypeError",
     "'\ud83d'": "UnicodeEncodeError",
     "\ud83d = 1": "UnicodeEncodeError",
-    "x = 1\0": "SyntaxError",
     "e = ValueError('x'); e.__notes__ = ['\\ud83d', 3, S()]\nraise e": "ValueError",
     "class G(Exception):\n    def __getattribute__(self, name): raise KeyError(name)\nraise G": "G",
     "class C(Exception):\n    __class__ = property(lambda self: 1 / 0)\nraise C": "C",
