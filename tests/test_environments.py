@@ -217,14 +217,17 @@ def test_namesakes_in_the_working_directory(tmp_path: Path, file: str) -> None:
     """What the kernel needs to start is Python's; what a cell imports is the user's, as in any program."""
     directory = tmp_path / "work"
     directory.mkdir()
-    for name in ["json", "hmac", "random", "zmq", "asyncio", "typing", "tornado", "signal", "queue", "mine"]:
+    names = "json hmac random zmq asyncio typing signal queue traceback inspect ast linecache tokenize pprint sqlite3 token"
+    for name in names.split():
+        (directory / f"{name}.py").write_text("raise RuntimeError('not this one')\n")
+    for name in ("mine", "tornado", "turtle"):
         (directory / f"{name}.py").write_text("whose = 'mine'\n")
     (directory / "code").mkdir()
     (directory / "code" / "__init__.py").write_text("whose = 'mine'\n")
     with running([*KERNEL, "-f", file], directory) as process, connected(file) as client:
         serves(client)
         assert (
-            client.execute("import code, mine, tornado; code.whose, mine.whose, tornado.whose").result
+            client.execute("import code, mine, turtle; code.whose, mine.whose, turtle.whose").result
             == "('mine', 'mine', 'mine')"
         )
         assert (
