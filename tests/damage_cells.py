@@ -6,100 +6,18 @@
 from __future__ import annotations
 
 #: Python's own names that everybody uses.
-BUILTINS = [
-    "ArithmeticError",
-    "AttributeError",
-    "BaseException",
-    "Exception",
-    "ImportError",
-    "KeyError",
-    "KeyboardInterrupt",
-    "OSError",
-    "RuntimeError",
-    "StopIteration",
-    "TypeError",
-    "ValueError",
-    "__build_class__",
-    "__import__",
-    "all",
-    "any",
-    "bool",
-    "bytes",
-    "callable",
-    "chr",
-    "compile",
-    "delattr",
-    "dict",
-    "dir",
-    "enumerate",
-    "eval",
-    "exec",
-    "filter",
-    "float",
-    "format",
-    "getattr",
-    "globals",
-    "hasattr",
-    "hash",
-    "id",
-    "int",
-    "isinstance",
-    "issubclass",
-    "iter",
-    "len",
-    "list",
-    "map",
-    "max",
-    "memoryview",
-    "min",
-    "next",
-    "object",
-    "open",
-    "ord",
-    "print",
-    "property",
-    "range",
-    "repr",
-    "reversed",
-    "set",
-    "setattr",
-    "slice",
-    "sorted",
-    "staticmethod",
-    "str",
-    "sum",
-    "super",
-    "tuple",
-    "type",
-    "vars",
-    "zip",
-]
+_BUILTINS = """
+ArithmeticError AttributeError BaseException Exception ImportError KeyError KeyboardInterrupt OSError
+RuntimeError StopIteration TypeError ValueError __build_class__ __import__ all any bool bytes callable chr
+compile delattr dict dir enumerate eval exec filter float format getattr globals hasattr hash id int
+isinstance issubclass iter len list map max memoryview min next object open ord print property range repr
+reversed set setattr slice sorted staticmethod str sum super tuple type vars zip
+"""
 #: Modules that a kernel can't do without.  What is in sys and zmq has to stay: there is one of each in a process.
-MODULES = [
-    "asyncio",
-    "collections",
-    "contextlib",
-    "contextvars",
-    "codecs",
-    "fcntl",
-    "functools",
-    "hmac",
-    "io",
-    "itertools",
-    "json",
-    "linecache",
-    "os",
-    "queue",
-    "re",
-    "selectors",
-    "signal",
-    "threading",
-    "time",
-    "traceback",
-    "types",
-    "warnings",
-    "weakref",
-]
+_MODULES = """
+asyncio collections contextlib contextvars codecs fcntl functools hmac io itertools json linecache os queue re
+selectors signal threading time traceback types warnings weakref
+"""
 
 _ALL_OF = """
 import {module}, types
@@ -107,8 +25,9 @@ def broken(*args, **kwargs): raise RuntimeError('a cell has broken this')
 values = {{name: value for name, value in vars({module}).items() if callable(value) and not name.startswith('__')}}
 vars({module}).update(dict.fromkeys(values, {by}))
 """
-_MODULES = "import sys, {module}; gone = [name for name in sys.modules if name.split('.')[0] == '{module}']\n"
+_PARTS = "import sys, {module}; gone = [name for name in sys.modules if name.split('.')[0] == '{module}']\n"
 
+BUILTINS, MODULES = _BUILTINS.split(), _MODULES.split()
 CELLS: dict[str, str] = {}
 for _name in BUILTINS:
     CELLS[f"builtins.{_name} is None"] = f"import builtins; builtins.{_name} = None"
@@ -117,10 +36,8 @@ for _name in MODULES:
     CELLS[f"{_name} raises"] = _ALL_OF.format(module=_name, by="broken")
     CELLS[f"{_name} is empty"] = _ALL_OF.format(module=_name, by="None")
 for _name in (*MODULES, "zmq"):
-    CELLS[f"{_name} is gone"] = _MODULES.format(module=_name) + "for name in gone: del sys.modules[name]"
-    CELLS[f"{_name} can't be imported"] = (
-        _MODULES.format(module=_name) + "for name in gone: sys.modules[name] = None"
-    )
+    CELLS[f"{_name} is gone"] = _PARTS.format(module=_name) + "for name in gone: del sys.modules[name]"
+    CELLS[f"{_name} can't be imported"] = _PARTS.format(module=_name) + "for name in gone: sys.modules[name] = None"
 
 #: Many at once.
 CELLS["all builtins are None"] = f"import builtins; vars(builtins).update(dict.fromkeys({BUILTINS}))"
