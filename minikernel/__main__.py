@@ -24,6 +24,8 @@ if __name__ == "__main__":  # a notebook's json.py or zmq.py must not be ours; u
 from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
+from . import __builtins__ as __builtins__
+
 if TYPE_CHECKING:
     from .kernel.kernel import Language
 

@@ -15,6 +15,8 @@ import signal
 from contextlib import suppress
 from types import FrameType
 
+from . import __builtins__ as __builtins__
+
 #: What process 1 hands on.
 _SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 

@@ -6,100 +6,18 @@
 from __future__ import annotations
 
 #: Python's own names that everybody uses.
-BUILTINS = [
-    "ArithmeticError",
-    "AttributeError",
-    "BaseException",
-    "Exception",
-    "ImportError",
-    "KeyError",
-    "KeyboardInterrupt",
-    "OSError",
-    "RuntimeError",
-    "StopIteration",
-    "TypeError",
-    "ValueError",
-    "__build_class__",
-    "__import__",
-    "all",
-    "any",
-    "bool",
-    "bytes",
-    "callable",
-    "chr",
-    "compile",
-    "delattr",
-    "dict",
-    "dir",
-    "enumerate",
-    "eval",
-    "exec",
-    "filter",
-    "float",
-    "format",
-    "getattr",
-    "globals",
-    "hasattr",
-    "hash",
-    "id",
-    "int",
-    "isinstance",
-    "issubclass",
-    "iter",
-    "len",
-    "list",
-    "map",
-    "max",
-    "memoryview",
-    "min",
-    "next",
-    "object",
-    "open",
-    "ord",
-    "print",
-    "property",
-    "range",
-    "repr",
-    "reversed",
-    "set",
-    "setattr",
-    "slice",
-    "sorted",
-    "staticmethod",
-    "str",
-    "sum",
-    "super",
-    "tuple",
-    "type",
-    "vars",
-    "zip",
-]
+_BUILTINS = """
+ArithmeticError AttributeError BaseException Exception ImportError KeyError KeyboardInterrupt OSError
+RuntimeError StopIteration TypeError ValueError __build_class__ __import__ all any bool bytes callable chr
+compile delattr dict dir enumerate eval exec filter float format getattr globals hasattr hash id int
+isinstance issubclass iter len list map max memoryview min next object open ord print property range repr
+reversed set setattr slice sorted staticmethod str sum super tuple type vars zip
+"""
 #: Modules that a kernel can't do without.  What is in sys and zmq has to stay: there is one of each in a process.
-MODULES = [
-    "asyncio",
-    "collections",
-    "contextlib",
-    "contextvars",
-    "codecs",
-    "fcntl",
-    "functools",
-    "hmac",
-    "io",
-    "itertools",
-    "json",
-    "linecache",
-    "os",
-    "queue",
-    "re",
-    "selectors",
-    "signal",
-    "threading",
-    "time",
-    "traceback",
-    "types",
-    "warnings",
-    "weakref",
-]
+_MODULES = """
+asyncio collections contextlib contextvars codecs fcntl functools hmac io itertools json linecache os queue re
+selectors signal threading time traceback types warnings weakref
+"""
 
 _ALL_OF = """
 import {module}, types
@@ -107,8 +25,9 @@ def broken(*args, **kwargs): raise RuntimeError('a cell has broken this')
 values = {{name: value for name, value in vars({module}).items() if callable(value) and not name.startswith('__')}}
 vars({module}).update(dict.fromkeys(values, {by}))
 """
-_MODULES = "import sys, {module}; gone = [name for name in sys.modules if name.split('.')[0] == '{module}']\n"
+_PARTS = "import sys, {module}; gone = [name for name in sys.modules if name.split('.')[0] == '{module}']\n"
 
+BUILTINS, MODULES = _BUILTINS.split(), _MODULES.split()
 CELLS: dict[str, str] = {}
 for _name in BUILTINS:
     CELLS[f"builtins.{_name} is None"] = f"import builtins; builtins.{_name} = None"
@@ -117,10 +36,8 @@ for _name in MODULES:
     CELLS[f"{_name} raises"] = _ALL_OF.format(module=_name, by="broken")
     CELLS[f"{_name} is empty"] = _ALL_OF.format(module=_name, by="None")
 for _name in (*MODULES, "zmq"):
-    CELLS[f"{_name} is gone"] = _MODULES.format(module=_name) + "for name in gone: del sys.modules[name]"
-    CELLS[f"{_name} can't be imported"] = (
-        _MODULES.format(module=_name) + "for name in gone: sys.modules[name] = None"
-    )
+    CELLS[f"{_name} is gone"] = _PARTS.format(module=_name) + "for name in gone: del sys.modules[name]"
+    CELLS[f"{_name} can't be imported"] = _PARTS.format(module=_name) + "for name in gone: sys.modules[name] = None"
 
 #: Many at once.
 CELLS["all builtins are None"] = f"import builtins; vars(builtins).update(dict.fromkeys({BUILTINS}))"
@@ -188,6 +105,13 @@ CELLS.update(
         "no files": "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))",
         "no processes": "import resource; resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))",
         "no memory": "import resource; resource.setrlimit(resource.RLIMIT_AS, (1, resource.RLIM_INFINITY))\ntry: x = bytearray(1 << 29)\nexcept MemoryError: pass\nfinally: resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)",
+        "little memory": "import resource; size = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\nresource.setrlimit(resource.RLIMIT_AS, (size + (32 << 20),) * 2)\nx = []\nwhile True: x.append(bytearray(1 << 20))",
+        "time stands still": "import time; now = time.time(); time.time = time.monotonic = time.perf_counter = lambda: now",
+        "modules reloaded": "import sys, importlib\nfor name in ('json', 'threading', 'os', 'signal', 'io', 're', 'contextvars', 'queue', 'traceback'):\n    if name in sys.modules: importlib.reload(sys.modules[name])",
+        "minikernel imported again": "import sys\nfor name in list(sys.modules):\n    if name.startswith('minikernel'): del sys.modules[name]\nimport minikernel; minikernel.display(3)",
+        "forked": "import os, threading; child = os.fork()\nif child: os.waitpid(child, 0)",
+        "a thread forks": "import os, threading; t = threading.Thread(target=os.fork); t.start(); t.join()",
+        "streams patched": "import sys; type(sys.stderr).write = lambda *a: 1 / 0; type(sys.stdout).flush = None",
         "no more descriptors": "import os, resource; resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))\ntry:\n    while True: os.dup(0)\nexcept OSError: pass",
         "exit in a finaliser": "class A:\n    def __del__(self): raise SystemExit\na = A(); del a",
         "SystemExit": "raise SystemExit(3)",

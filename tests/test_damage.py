@@ -26,7 +26,6 @@ ODD = {
     "class I:\n    def __repr__(self): return 3\nI()": "TypeError",
     "'\ud83d'": "UnicodeEncodeError",
     "\ud83d = 1": "UnicodeEncodeError",
-    "x = 1\0": "SyntaxError",
     "e = ValueError('x'); e.__notes__ = ['\\ud83d', 3, S()]\nraise e": "ValueError",
     "class G(Exception):\n    def __getattribute__(self, name): raise KeyError(name)\nraise G": "G",
     "class C(Exception):\n    __class__ = property(lambda self: 1 / 0)\nraise C": "C",
@@ -111,6 +110,18 @@ def test_a_displayhook_of_the_users(client: Client) -> None:
     assert client.execute("3").ename == "ZeroDivisionError"
     client.execute("sys.displayhook = ours")
     assert client.execute("3").result == "3"
+
+
+def test_descriptors_that_were_closed_are_opened_again(client: Client, tmp_path: Path) -> None:
+    """Else the next file that is opened, a history's, would get what children print."""
+    client.execute("import os; os.close(0); os.close(1); os.close(2)")
+    run = client.execute(
+        f"f = open({str(tmp_path / 'f')!r}, 'w'); os.system('cat; echo out; echo err >&2'), f.fileno() > 2"
+    )
+    assert (run.result, run.text(), run.text("stderr")) == ("(0, True)", "out\n", "err\n")
+    client.execute("os.dup2(f.fileno(), 1)")  # which was meant
+    assert client.execute("os.system('echo there')").text() == ""
+    assert (tmp_path / "f").read_text() == "there\n"
 
 
 def test_builtins_are_shared(client: Client, tmp_path: Path) -> None:

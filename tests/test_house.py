@@ -85,6 +85,20 @@ def test_who_may_import_what() -> None:
             assert not calls & {"exec", "eval", "compile"} or path.name == "messages.py", path
 
 
+def test_names_are_out_of_reach_of_cells(start) -> None:  # type: ignore[no-untyped-def]
+    """What a cell does to Python's builtins is not done to the kernel's functions: each module has imported its own."""
+    for path in modules():
+        if path.name != "__init__.py" and path.relative_to(PACKAGE).parts[0] != "tools":
+            assert "minikernel.__builtins__" in imports(path), path
+    code = """
+import builtins, minikernel, sys, types
+functions = [f for name, module in list(sys.modules.items()) if name.startswith("minikernel") for f in vars(module).values()
+             if type(f) is types.FunctionType and f.__module__ == name]
+print(len(functions) > 100, minikernel.__builtins__ is vars(builtins), {f for f in functions if f.__builtins__ is not minikernel.__builtins__})
+"""
+    assert start().client().execute(code).text() == "True False set()\n"
+
+
 def test_what_is_imported_before_the_sockets_are_bound() -> None:
     """Nothing but what binding needs: zmq with what it imports, json, hmac, threading, and our small files."""
     code = """

@@ -347,3 +347,14 @@ def test_sigint_that_was_ignored_by_the_launcher(start: Callable[..., KernelProc
     client.output(msg_id, "go")
     kernel.interrupt()
     assert client.finish(msg_id).ename == "KeyboardInterrupt"
+
+
+def test_a_greenlet(client: Client) -> None:
+    """It has a stack of its own, with no frame of the kernel below: gevent's loop, Playwright's and SQLAlchemy's calls."""
+    pytest.importorskip("greenlet")
+    client.execute("import greenlet, time\ndef f():\n    print('go'); time.sleep(30)")
+    msg_id = client.start("greenlet.greenlet(f).switch()")
+    client.output(msg_id, "go")
+    client.request("interrupt_request", channel="control")
+    assert client.finish(msg_id).ename == "KeyboardInterrupt"
+    assert client.execute("6 * 7").result == "42"

@@ -308,6 +308,8 @@ def _land(frame: FrameType | None) -> None:
     while frame is not None and not is_ours(frame):
         users = users or not _is_machinery(frame)
         frame = frame.f_back
+    if frame is None and _worker.running is not None:  # a greenlet of the user's, which has a stack of its own
+        raise KeyboardInterrupt
     if frame is not None and is_landing(frame):
         raise KeyboardInterrupt
     loop = _worker.loop

@@ -77,12 +77,14 @@ class Life:
         self._exit()
 
     def _end_at_last(self) -> None:
-        """When something hangs, end all the same; the children's turn may not have come then."""
+        """End the process after a while: something has hung, and so the children's turn may not have come."""
         sleep(AT_LAST)
-        for pid in _children():
-            with suppress(ProcessLookupError):
-                kill(pid, SIGKILL)
-        self._exit()
+        try:
+            for pid in _children():
+                with suppress(ProcessLookupError):
+                    kill(pid, SIGKILL)
+        finally:
+            self._exit()
 
     def _exit(self) -> None:
         try:

@@ -70,6 +70,17 @@ class Capture:
         """This is a forked child: its parent reads, and may have been at it, with the lock, in another thread."""
         self._files = ()
 
+    def restore(self) -> None:
+        """Open descriptors 0 to 2 again where a cell has closed them, before another file gets their numbers."""
+        for fd in range(3):
+            try:
+                fstat(fd)
+            except OSError:
+                if fd and self._files:
+                    os.dup2(self._files[fd - 1].fd, fd)
+                else:
+                    os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
     def look(self) -> None:
         """Hand on all that has been written since the last look, as output of the latest request."""
         for file in self._files:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import builtins
 import re
 from _ast import Expr, Module
-from importlib import import_module
 from keyword import iskeyword
 from threading import RLock
 from typing import TYPE_CHECKING, Any
@@ -59,7 +58,7 @@ def install(interpreter: Interpreter) -> None:
 def make(interpreter: Interpreter) -> Any:
     """Return the shell; make it when there is none.  Any thread."""
     if interpreter.shell is None:
-        import_module("IPython")  # which makes it (see `install`), unless this is that import
+        __import__("IPython")  # which makes it (see `install`), unless this is that import
         with _making:
             if interpreter.shell is None:
                 from . import shell

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from .. import __builtins__ as __builtins__
-from . import display
+from . import display, namesakes
 from .display import CACHE_SIZE
 from .exit import Exit
 
@@ -28,6 +28,7 @@ def make() -> dict[str, Any]:
     # The module that started the process goes on to exist under its own name.
     sys.modules["minikernel.__main__"] = sys.modules["__main__"]
     sys.modules["__main__"] = main
+    namesakes.install()
     if "" not in sys.path:
         sys.path.insert(0, "")
     del sys.argv[1:]  # a library that reads them would take the kernel's options for its own

@@ -181,7 +181,9 @@ def flush() -> None:
 
 
 def restore() -> None:
-    """Put the streams back where a cell has taken them away altogether."""
+    """Put the streams and descriptors back that a cell has taken away altogether."""
     for name, stream in zip(("stdout", "stderr"), _streams, strict=True):
         if getattr(sys, name, None) is None:
             setattr(sys, name, stream)
+    if _streams:
+        _streams[0]._capture.restore()
