@@ -104,8 +104,8 @@ def test_the_exchange_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str
         and lines[-1] == "1 rules: 0 ok, 1 violation, 0 advice, 0 skipped"
     )
     assert any('see "Execute" https://' in line and line.endswith("#execute") for line in lines)
-    requests = [line.split() for line in lines if "→" in line]
-    assert [words[1:4] for words in requests] == [["shell", "→", "execute_request"]] * 2
+    assert sum("├─ shell ── execute_request ──" in line for line in lines) == 2
+    assert any("─ execute_reply ── shell ─┤ error execution_count=1 ename=" in line for line in lines)
 
 
 def test_ipykernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

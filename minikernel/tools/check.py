@@ -20,10 +20,14 @@ from typing import Any
 
 from .. import connect
 from ..protocol.messages import reply_type
+from ..protocol.wire import Message
 from .client import Entry, msg_id, msg_type, parent_id, state
+from .ladder import Ladder
 from .launch import Kernel
 from .probe import Deaf, Finding, Probe, Skip
 from .rules import PYTHON, RULES, Rule
+from .transcript import Entry as Rung
+from .transcript import printable
 from .violations import HEADER, LATE, PARENT, STATUS, WIRE, Conversation, link
 
 #: What is held against all messages, by the section that has it; what no other has is about their fields.
@@ -35,7 +39,7 @@ ALWAYS = {
     "signatures": (WIRE, "Every message is signed with the key of the connection file."),
 }
 #: How many messages of an exchange are shown, and how many characters of each.
-SHOWN, WIDTH = 14, 110
+SHOWN, WIDTH = 14, 120
 
 
 class Result:
@@ -227,41 +231,47 @@ def _title(name: str, probe: Probe) -> str:
     info = probe.kernel_info
     language = info.get("language_info", {})
     protocol = ".".join(map(str, probe.protocol))
-    return (
-        f"{name}: {info.get('implementation')} {info.get('implementation_version')}, {language.get('name')}"
-        f" {language.get('version')}, protocol {protocol}"
+    words = (
+        info.get("implementation"),
+        info.get("implementation_version"),
+        language.get("name"),
+        language.get("version"),
     )
+    return printable(f"{name}: {words[0]} {words[1]}, {words[2]} {words[3]}, protocol {protocol}")
 
 
 def _text(result: Result) -> str:
     lines = [f"{result.verdict:10} {result.name:20} {result.skipped or result.about}"]
     for finding in result.findings:
-        lines.append(f"    {finding.level}: {finding.text}")
+        lines.append(f"    {finding.level}: {printable(finding.text)}")
         lines.append(f'      see "{finding.section}" {link(finding.section) or ""}')
         lines += [f"      {line}" for line in show(finding.exchange)]
     return "\n".join(lines)
 
 
 def show(exchange: list[Entry]) -> list[str]:
-    """Return a few messages, a line each: seconds, channel, direction, type, content."""
-    lines = []
-    begin = exchange[0]["time"] if exchange else 0.0
-    for entry in exchange[:SHOWN]:
-        arrow = "→" if entry["direction"] == "in" else "←"
-        what = f"({entry['refused']})" if "refused" in entry else f"{msg_type(entry)} {_brief(entry)}"
-        lines.append(f"{entry['time'] - begin:7.3f} {entry['channel']:7} {arrow} {what}"[:WIDTH])
+    """Return a few messages as a ladder, a line each."""
+    lines: list[str] = []
+    draw = Ladder(lines.append, False, lambda: WIDTH, False, list)
+    for number, entry in enumerate(exchange[:SHOWN]):
+        header = {"msg_type": f"({entry['refused']})"} if "refused" in entry else entry["header"]
+        known = "refused" not in entry
+        message = Message([], header, {}, {}, entry["content"], [], b"") if known else None
+        since = entry["time"] - exchange[0]["time"] if number else None
+        draw(
+            Rung(
+                entry["time"],
+                entry["direction"],
+                entry["channel"],
+                [b""],
+                message,
+                header["msg_type"],
+                latency=since,
+            )
+        )
     if len(exchange) > SHOWN:
-        lines.append(f"{'':7} … {len(exchange) - SHOWN} more")
-    return lines or ["(nothing was heard)"]
-
-
-def _brief(entry: Entry) -> str:
-    content = entry.get("content")
-    if msg_type(entry) == "status":
-        return state(entry)
-    if isinstance(content, dict):  # the short fields tell more
-        return json.dumps(dict(sorted(content.items(), key=lambda item: len(str(item[1])))), ensure_ascii=False)
-    return json.dumps(content)
+        lines.append(f"{'':19} … {len(exchange) - SHOWN} more")
+    return [line.rstrip() for line in lines] or ["(nothing was heard)"]
 
 
 def _json(name: str, probe: Probe, results: list[Result]) -> str:

@@ -29,6 +29,7 @@ from ..protocol import holder
 from ..protocol.channels import CHANNELS
 from ..protocol.wire import Session
 from .client import Client, Entry, Silence, answers
+from .transcript import printable
 
 #: Seconds for each answer.
 PATIENCE = 3.0
@@ -54,10 +55,10 @@ def main(arguments: list[str]) -> int:
     try:
         for level, text in examine(names[0]):
             healthy &= level != "bad"
-            print(f"{level:4} {text}", flush=True)
+            print(f"{level:4} {printable(text)}", flush=True)
     except Hopeless as end:
         healthy = False
-        print(f"bad  {end}")
+        print(f"bad  {printable(str(end))}")
     if healthy:
         print(f"     You can connect:  jupyter console --existing {names[0]}")
     return int(not healthy)

@@ -27,6 +27,7 @@ from ..protocol.encoding import dumps
 from ..protocol.wire import DELIMITER, EMPTY
 from .client import Client, Entry, Silence, msg_id, msg_type, parent_id, state
 from .launch import Kernel
+from .transcript import printable
 
 #: What is never the same twice, and a name for it.
 _VARIES = [
@@ -329,10 +330,10 @@ def _fields(content: Any, path: str = "") -> list[str]:
 
 def _difference(before: list[str], now: list[str]) -> str:
     lines = [line for line in difflib.ndiff(before, now) if line[0] in "+-"]
-    return "\n".join(f"  {line[0]} {line[2:]}" for line in lines)
+    return "\n".join(f"  {line[0]} {printable(line[2:])}" for line in lines)
 
 
 def _title(request: Entry) -> str:
     content = request["content"] if isinstance(request["content"], dict) else {}
     what = content.get("code", content.get("command", content.get("comm_id", "")))
-    return f"{msg_type(request)} {str(what).strip()[:80]!r}" if what else msg_type(request)
+    return printable(f"{msg_type(request)} {str(what).strip()[:80]!r}" if what else msg_type(request))
