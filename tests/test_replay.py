@@ -112,6 +112,20 @@ def test_text_is_compared_and_its_pieces_are_not(start: Start, tmp_path: Path, r
     ]
 
 
+def test_a_relays_record(start: Start, tmp_path: Path, replay: Replay) -> None:
+    """A relay hears requests before its kernel has started."""
+    path = tmp_path / "record"
+    kernel = start("--record", str(path))
+    client = kernel.client()
+    client.execute("1 / 0")
+    end(client, kernel)
+    starting, *rest = path.read_text().splitlines(keepends=True)
+    (request,) = [line for line in rest if '"in"' in line and "execute_request" in line]
+    rest.remove(request)
+    path.write_text("".join([request, starting, *rest]))
+    assert replay(path) == (0, "2 requests; none answered differently\n")
+
+
 def test_kernels_one_after_the_other(start: Start, tmp_path: Path, replay: Replay) -> None:
     """One that was killed too; the last line of it may be cut off."""
     path = tmp_path / "record"

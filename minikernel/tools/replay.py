@@ -31,12 +31,12 @@ from .transcript import printable
 
 #: What is never the same twice, and a name for it.
 _VARIES = [
-    (re.compile(r"\x1b\[[0-9;]*m"), ""),
     (re.compile(r"\b[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}\b"), "<id>"),
     (re.compile(r"\b0x[0-9a-fA-F]{4,}\b"), "<address>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d[.\d]*(Z|[+-]\d\d:?\d\d)?"), "<date>"),
     (re.compile(r"\b(ipykernel|minikernel|xpython)_\d+\b"), r"\1_<pid>"),
 ]
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 #: Of these, what they say of the machine and of other sessions is not compared.
 _MACHINE = frozenset(("usage_reply", "history_reply", "connect_reply"))
 #: In which order the channels of an exchange are shown.
@@ -95,6 +95,7 @@ def load(path: str) -> list[list[Entry]]:
         It is no record, or several kernels have written to it at once.
     """
     lives: list[list[Entry]] = [[]]
+    started = False
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             try:
@@ -109,8 +110,10 @@ def load(path: str) -> list[list[Entry]]:
                 if not line.endswith("\n"):
                     break  # its kernel was killed while it wrote
                 raise ValueError(f"line {number} is not a record's")
-            if ended or (state(entry) == "starting" and lives[-1]):
+            starting = state(entry) == "starting"  # it may be behind requests: a relay is there before its kernel
+            if ended or (starting and started):
                 lives.append([])
+            started = not ended and (started or starting)
             if not ended:
                 lives[-1].append(entry)
     lives = [life for life in lives if any(entry["direction"] == "in" for entry in life)]
@@ -303,7 +306,7 @@ def _lines(entries: list[Entry]) -> list[str]:
 
 def _pretty(name: str, content: Any) -> list[str]:
     if isinstance(content, str):
-        lines = [f"{name}: {line}" for line in content.splitlines()]
+        lines = [f"{name}: {line}" for line in _COLOUR.sub("", content).splitlines()]
     else:
         lines = [f"{name}: {line}" for line in _fields(content)]
     for pattern, instead in _VARIES:
@@ -313,6 +316,10 @@ def _pretty(name: str, content: Any) -> list[str]:
 
 def _fields(content: Any, path: str = "") -> list[str]:
     """Return JSON as lines of a path and a value each, in order of the paths; of text each line is one."""
+    if path.endswith("traceback") and isinstance(content, list):
+        content = "\n".join(map(str, content))
+    if isinstance(content, str):
+        content = _COLOUR.sub("", content)
     if isinstance(content, dict) and content:
         parts = [(f"{path}.{key}" if path else str(key), value) for key, value in sorted(content.items())]
     elif (
