@@ -105,7 +105,7 @@ def test_the_exchange_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str
     )
     assert any('see "Execute" https://' in line and line.endswith("#execute") for line in lines)
     assert sum("├─ shell ── execute_request ──" in line for line in lines) == 2
-    assert any("─ execute_reply ── shell ─┤ error execution_count=1 "ZeroDivisionError"" in line for line in lines)
+    assert any("─ execute_reply ── shell ─┤ error execution_count=1 " in line for line in lines)
 
 
 def test_ipykernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -300,7 +300,8 @@ def _lines(entries: list[Entry]) -> list[str]:
             else:
                 said.append((name, str(content.get("text"))))
         else:
-            said.append((name, {"status": content.get("status")} if name in _MACHINE else content))
+            compared = {"status"} if name in _MACHINE else set(content) - {"banner"}  # IPython's has a tip a day
+            said.append((name, {key: value for key, value in content.items() if key in compared}))
     return [line for name, content in said for line in _pretty(name, content)]
 
 
