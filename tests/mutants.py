@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -248,6 +249,19 @@ def runs_what_is_for_no_subshell() -> None:
         if message.header.get("subshell_id") not in (None, *self.subshells.ids()):
             message.header.pop("subshell_id")
         original(self, channel, message)
+
+
+@fault
+def floods_and_never_answers() -> None:
+    original = handlers.SHELL["execute_request"]
+
+    def execute_request(request: Any) -> Any:
+        while request.worker.execution_count:  # all but the first
+            request.publish("stream", {"name": "stdout", "text": "more"})
+            time.sleep(0.001)
+        return original(request)
+
+    handlers.SHELL["execute_request"] = execute_request
 
 
 @fault

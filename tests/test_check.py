@@ -41,10 +41,11 @@ BROKEN: dict[str, dict[str, str]] = {
     "forgets_the_restart": {"shutdown": "violation"},
     "never_ends": {"shutdown": "violation"},
     "runs_what_is_for_no_subshell": {"subshells": "violation"},
+    "floods_and_never_answers": {"execute_result": "violation"},
     "has_no_file_extension": {"kernel_info": "violation"},
 }
 #: Those whose fault is that nothing comes; the others have as long as they need.
-SILENT = ("has_no_heartbeat", "cannot_be_interrupted", "never_ends")
+SILENT = ("has_no_heartbeat", "cannot_be_interrupted", "never_ends", "floods_and_never_answers")
 
 
 def spec(directory: Path, *command: str, **fields: Any) -> str:
