@@ -27,6 +27,7 @@ from ..protocol.encoding import dumps
 from ..protocol.wire import DELIMITER, EMPTY
 from .client import Client, Entry, Silence, msg_id, msg_type, parent_id, state
 from .launch import Kernel
+from .probe import START
 from .transcript import printable
 
 #: What is never the same twice, and a name for it.
@@ -155,7 +156,7 @@ class Replay:
         self._kernel.start()
         self._client = Client(self._kernel.info)
         try:
-            self._client.greet(self._timeout, self._kernel.alive)
+            self._client.greet(START, self._kernel.alive)
             for entry in self._life:
                 if "refused" in entry:
                     continue
