@@ -302,6 +302,8 @@ def _lines(entries: list[Entry]) -> list[str]:
                 said.append((name, str(content.get("text"))))
         else:
             compared = {"status"} if name in _MACHINE else set(content) - {"banner"}  # IPython's has a tip a day
+            if content.get("ename") == "KeyboardInterrupt":
+                compared.discard("traceback")  # where it lands is chance
             said.append((name, {key: value for key, value in content.items() if key in compared}))
     return [line for name, content in said for line in _pretty(name, content)]
 
