@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 #: The commands, and the tool that each is.
 COMMANDS = {"install": "install", "uninstall": "install", "list": "install", "protocol": "protocol",
-            "trace": "trace"}  # fmt: skip
+            "trace": "trace", "check": "check", "doctor": "doctor", "replay": "replay"}  # fmt: skip
 
 _USAGE = """\
 usage: minikernel [-f FILE] [options]      run a kernel

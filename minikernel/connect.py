@@ -46,7 +46,7 @@ _DEFAULTS: dict[str, Any] = {
     "kernel_name": "",
 }
 #: Bytes that the path of a unix socket may have (sys/un.h).
-_UNIX_PATH = 103 if sys.platform == "darwin" else 107
+UNIX_PATH = 103 if sys.platform == "darwin" else 107
 #: How the names of directories begin that hold nothing but sockets.
 _PRIVATE = "minikernel-"
 
@@ -499,7 +499,7 @@ def choose_ports(info: dict[str, Any], path: str) -> None:
     if info["transport"] == "ipc":
         if info["ip"] == _DEFAULTS["ip"]:
             info["ip"] = os.path.splitext(os.path.abspath(path))[0] + "-ipc"
-            if len(os.fsencode(info["ip"])) > _UNIX_PATH - len("-65535"):
+            if len(os.fsencode(info["ip"])) > UNIX_PATH - len("-65535"):
                 from tempfile import mkdtemp
 
                 info["ip"] = os.path.join(mkdtemp(prefix=_PRIVATE), "ipc")
@@ -513,8 +513,8 @@ def choose_ports(info: dict[str, Any], path: str) -> None:
                 number += 1
             info[port] = number
         longest = max((f"{info['ip']}-{info[port]}" for port in PORTS), key=len)
-        if len(os.fsencode(longest)) > _UNIX_PATH:
-            raise ValueError(f"an ipc path may have {_UNIX_PATH} bytes, this one is longer: {longest}")
+        if len(os.fsencode(longest)) > UNIX_PATH:
+            raise ValueError(f"an ipc path may have {UNIX_PATH} bytes, this one is longer: {longest}")
     elif missing:
         import socket
 

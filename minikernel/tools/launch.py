@@ -13,11 +13,13 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
+from tempfile import TemporaryDirectory
 from typing import IO, Any
 
+from .. import connect
 from .install import find
 
 #: prctl's number for "send me this signal when my parent dies" (linux/prctl.h).
@@ -52,10 +54,12 @@ def start(
     stdout: int | IO[bytes] | None = None,
     stderr: int | IO[bytes] | None = None,
     arguments: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    cwd: str | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start the kernel `name`, a name or a directory, on a connection file; its stdin is empty.
 
-    Further `arguments` come behind the kernelspec's.
+    Further `arguments` come behind the kernelspec's; its environment wins over `env`.
 
     To be called from the main thread: where the kernel is made to end, it is with the thread that has started it.
 
@@ -69,10 +73,11 @@ def start(
     argv = [_fill(str(part), fields) for part in spec["argv"]]
     if re.fullmatch(r"python(\d(\.\d+)?)?", argv[0]):
         argv[0] = _python(directory, argv[0])
-    env = {key: Template(str(value)).safe_substitute(os.environ) for key, value in (spec.get("env") or {}).items()}
+    its = {key: Template(str(value)).safe_substitute(os.environ) for key, value in (spec.get("env") or {}).items()}
     return subprocess.Popen(
         [*argv, *arguments], stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True,
-        env={**os.environ, **env, "JPY_PARENT_PID": str(os.getpid())}, preexec_fn=_end_with_parent(),
+        env={**os.environ, **(env or {}), **its, "JPY_PARENT_PID": str(os.getpid())}, preexec_fn=_end_with_parent(),
+        cwd=cwd,
     )  # fmt: skip
 
 
@@ -106,3 +111,86 @@ def _end_with_parent() -> Any:
 
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+class Kernel:
+    """A kernel that a tool starts, as often as it likes, and that leaves nothing behind.
+
+    It has a directory that vanishes with it, for its connection file and its history: what a tool types must not be
+    found among what the user has typed.
+
+    Parameters
+    ----------
+    name : str
+        As in `kernelspec`.
+
+    Raises
+    ------
+    OSError, ValueError
+        There is no such kernel.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self.spec = kernelspec(name)[1]
+        self._directory = TemporaryDirectory(prefix="minikernel-", ignore_cleanup_errors=True)
+        self.path = os.path.join(self._directory.name, "kernel-tool.json")
+        self._log = Path(self._directory.name, "log")
+        self._process: subprocess.Popen[bytes] | None = None
+        self.info: dict[str, Any] = {}
+
+    def start(self, again: bool = False) -> None:
+        """Start the process; with `again` on the connection file of the one before.
+
+        Raises
+        ------
+        OSError, ValueError
+            It can't be started.
+        """
+        if not again:
+            self.info = connect.write_connection_file(self.path).info
+        home = self._directory.name
+        env = {"MINIKERNEL_HISTORY": "memory", "IPYTHONDIR": os.path.join(home, "ipython")}
+        with open(self._log, "ab") as log:
+            self._process = start(self._name, self.path, log, log, env=env, cwd=home)
+
+    @property
+    def exit_code(self) -> int | None:
+        """How the process has ended; None while it runs."""
+        return None if self._process is None else self._process.poll()
+
+    def alive(self) -> bool:
+        """Tell whether the process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def interrupt(self) -> None:
+        """Send SIGINT to the process and its children, as frontends do where interrupt_mode is "signal"."""
+        if self._process is not None and self.alive():
+            os.killpg(self._process.pid, signal.SIGINT)
+
+    def wait(self, timeout: float) -> bool:
+        """Tell whether the process ends within `timeout` seconds."""
+        try:
+            if self._process is not None:
+                self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def said(self) -> str:
+        """Return the end of what the process has written to its own stdout and stderr."""
+        return self._log.read_text(errors="replace")[-2000:].strip() if self._log.exists() else ""
+
+    def kill(self) -> None:
+        """End the process and its children at once."""
+        if self._process is not None:
+            try:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            self._process.wait()
+
+    def close(self) -> None:
+        """End what runs, and remove what it had."""
+        self.kill()
+        self._directory.cleanup()
