@@ -5,7 +5,7 @@ comes: that is how frontends learn that a kernel is alive.
 
 Run it: ``python examples/01_heartbeat.py -f connection.json`` (the file is made if there is none), and in another
 terminal ``jupyter console --existing connection.json``, which asks for a kernel_info_reply for a minute and gives
-up.
+up, with a traceback that ends in "Kernel didn't respond to kernel_info_request".
 
 Still wrong: that it is alive is all that anybody can hear from it.
 """
@@ -18,7 +18,7 @@ import zmq
 
 from minikernel import write_connection_file
 
-path = sys.argv[2] if len(sys.argv) > 2 else "connection.json"
+path = sys.argv[-1] if len(sys.argv) > 1 else "connection.json"
 if not os.path.exists(path):
     write_connection_file(path)
 with open(path) as file:

@@ -4,15 +4,16 @@ A message is four JSON objects, each a frame of its own, signed with the connect
 
     [routing ids ...] <IDS|MSG> signature header parent_header metadata content [buffers ...]
 
-This kernel writes out by hand what that means: it shows the frames that come on shell, refuses what is not signed
-right, and answers everything else that it can't do it.  An answer goes back to the routing ids that the ROUTER
-socket put in front, and has the header of the request as its parent_header.
+This kernel writes out by hand what that means: it shows the frames that come on shell, drops what is not signed
+right, and answers all else with an error, "02 can do nothing".  An answer goes back to the routing ids that the
+ROUTER socket put in front, and has the header of the request as its parent_header.
 
 Run it: ``python examples/02_wire.py -f connection.json``, and in another terminal ``jupyter console --existing
 connection.json``: the first thing that a frontend says is kernel_info_request.
 
 Still wrong: a signed frame that is no JSON object ends it, a message that is sent twice is answered twice, and
-nobody is told whether it is busy.  From 03 on ``minikernel.protocol.wire`` does better what is done here by hand.
+nobody is told whether it is busy: ``client.py``, which waits for the idle, waits for ever.  From 03 on
+``minikernel.protocol.wire`` does better what is done here by hand.
 """
 
 import hmac
@@ -25,7 +26,7 @@ import zmq
 
 from minikernel import write_connection_file
 
-path = sys.argv[2] if len(sys.argv) > 2 else "connection.json"
+path = sys.argv[-1] if len(sys.argv) > 1 else "connection.json"
 if not os.path.exists(path):
     write_connection_file(path)
 with open(path) as file:

@@ -1,12 +1,13 @@
 """03: who are you?  jupyter console connects.
 
-New: iopub, where everything goes that all frontends should see, and the bracket.  What a request causes stands
-between a ``busy`` and an ``idle`` on iopub that have the request's header as their parent: that is why a frontend
-shows busy, and how it knows that nothing more will come.  A handler returns what the reply holds; `dispatch` sends
-all that is around it.
+New: iopub, where everything goes that all frontends should see, and what stands around each request there: a
+``busy`` before all that it causes and an ``idle`` behind, with the request's header as their parent.  That is why a
+frontend shows busy, and how it knows that nothing more will come.  A handler returns what the reply holds;
+`dispatch` sends all that is around it.
 
 Run it: ``python examples/03_kernel_info.py -f connection.json``, and in another terminal ``jupyter console
---existing connection.json``.  (It asks for the history, too, and waits a second for it in vain.)
+--existing connection.json``.  (In vain it waits a second for the history and, when you press Enter, one for an
+is_complete_reply; of that it warns.)
 
 Still wrong: what you type is not run, and there is no reply; the console waits for ever.
 """
@@ -93,7 +94,7 @@ class Kernel:
 
 
 def main(kernel_class: type[Kernel]) -> None:
-    path = sys.argv[2] if len(sys.argv) > 2 else "connection.json"
+    path = sys.argv[-1] if len(sys.argv) > 1 else "connection.json"
     if not os.path.exists(path):
         write_connection_file(path)
     kernel_class(get_connection_info(path)).run()

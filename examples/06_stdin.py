@@ -6,8 +6,8 @@ where ``allow_stdin`` says that there is somebody to ask, and on another socket 
 sent first.
 
 Run it: ``python examples/06_stdin.py -f connection.json``, and in another terminal ``jupyter console --existing
-connection.json``; try ``input("who? ")``.  Then try ``import time; time.sleep(60)``, and in a third terminal
-another console.
+connection.json``; try ``input("who? ")``.  Then try ``import time; time.sleep(60)`` in ``python examples/client.py
+-f connection.json``: its Ctrl-C does nothing before the cell's end, and another console does not start before it.
 
 Still wrong: while a cell runs or asks, the kernel hears nothing.  No heartbeat comes back, no frontend can
 connect, nothing can be interrupted.  A Ctrl-C in the kernel's terminal ends the cell or the kernel, wherever it

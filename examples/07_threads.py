@@ -6,15 +6,17 @@ of zmq may be used by two threads.  So, new:
 
 * the channels thread does `run`, and owns shell, control, stdin and iopub; nobody else touches them;
 * the main thread runs code.  What is for it comes through `inbox`, an answer to ``input()`` through `answers`, and
-  all that it says leaves through `outbox`, one queue, so in the order in which it was said.  A byte in a pipe
-  wakes the channels thread, which polls that beside its sockets;
-* the heartbeat's thread is in C and needs no Python: it beats while code that does not let go of the GIL runs;
+  all that it says leaves through `outbox`, one queue, so in the order in which it was said.  (A SimpleQueue: an
+  interrupt may land in the middle of a `put`, and one of Queue's would keep its lock.)  A byte in a pipe wakes the
+  channels thread, which polls that beside its sockets;
+* the heartbeat's thread is in C, `zmq.proxy`, which sends what comes on one socket to another, here the same.  It
+  needs no Python: it beats while code runs that keeps the GIL, the lock that whoever runs Python has to hold;
 * control, for what must not wait behind a cell.  An interrupt_request becomes a SIGINT for the main thread.
 
 Run it: ``python examples/07_threads.py -f connection.json``, and in other terminals ``jupyter console --existing
-connection.json`` and ``python examples/client.py connection.json``, whose Ctrl-C is an interrupt_request; try
-``import time; time.sleep(60)`` in 06 and here.  A Ctrl-C in the kernel's terminal ends the cell and no longer the
-kernel; Ctrl-\\ does.
+connection.json`` and ``python examples/client.py -f connection.json``, whose Ctrl-C is an interrupt_request: try
+``import time; time.sleep(60)``, and it ends at once.  A Ctrl-C in the kernel's terminal ends the cell and no longer
+the kernel; Ctrl-\\ does.
 
 Still wrong: a Ctrl-C may land in the kernel's own code, in `Stream.write` say, and tear it; iopub drops what is
 printed faster than a frontend reads; what a thread prints when its cell has ended goes to another; after an error

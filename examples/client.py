@@ -5,7 +5,8 @@ two sockets that know nothing of each other.  What belongs to it has its msg_id 
 other frontends'.  Questions come on stdin, where the socket has the identity that the kernel knows from shell.
 Ctrl-C is an interrupt_request on control.
 
-Run it: ``python examples/client.py connection.json``, on any kernel that runs; an end of input (Ctrl-D) leaves it.
+Run it: ``python examples/client.py -f connection.json``, on any kernel from 03 on;
+an end of input (Ctrl-D) leaves it.
 
 Still missing: is_complete_request, to know when Enter runs a cell; completion; history.  It waits for ever for a
 kernel that is dead, because it does not listen to the heartbeat.  And between two sockets there is no order: the
@@ -84,7 +85,7 @@ class Frontend:
 
 
 def main() -> None:
-    frontend = Frontend(sys.argv[1])
+    frontend = Frontend(sys.argv[-1] if len(sys.argv) > 1 else "connection.json")
     print(frontend.ask("kernel_info_request", {})["banner"], flush=True)
     count = 1
     while True:

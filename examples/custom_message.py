@@ -4,7 +4,7 @@ A handler takes a `Request` and returns what the reply holds; its name is the me
 kernel: the row of the request fills in what is missing and refuses what does not fit, busy and idle stand around
 it, and whatever goes wrong in it, there is a reply.
 
-Run it: ``python examples/custom_message.py`` starts the kernel and sends it the message, well and badly. With ``-f
+Run it: ``python examples/custom_message.py`` starts the kernel and sends it the message, well and badly.  With ``-f
 connection.json`` it is the kernel alone, for any client.
 
 Still missing: a name that is yours alone (``acme.greet_request``), for the next version of the protocol may have a

@@ -7,13 +7,14 @@ Who has not seen the protocol yet begins with "The protocol in an hour" in the R
 in ``examples/``, from a heartbeat to threads.  Then read the code in this order; each module's docstring says what
 that file alone decides, and which is next:
 
-1. ``connect``            where a kernel is: connection files and the connect API
-2. ``protocol.wire``      what a message is, and the bytes it travels as
-3. ``protocol.channels``  the five sockets, and the one thread that owns them
-4. ``kernel.request``     one request, and who is asking
-5. ``kernel.worker``      a thread with an inbox
-6. ``kernel.kernel``      from a message type to its handler, and back to a reply
-7. ``python.interpreter`` running the user's code
+1. ``protocol.wire``      what a message is, and the bytes it travels as
+2. ``protocol.channels``  the five sockets, and the one thread that owns them
+3. ``kernel.request``     one request, and who is asking
+4. ``kernel.worker``      a thread with an inbox
+5. ``kernel.kernel``      from a message type to its handler, and back to a reply
+6. ``python.interpreter`` running the user's code
+
+Connection files and the connect API, the front door, are in ``connect``.
 """
 
 from __future__ import annotations

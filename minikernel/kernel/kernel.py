@@ -2,8 +2,9 @@
 
 A handler is a function of a `Request` that returns the content of the reply (or an awaitable of it, or None
 where the protocol knows no reply).  `Kernel.dispatch` alone completes the request, sends busy, the reply and
-idle, and turns whatever goes wrong into an error reply: no client waits for ever, whatever it sent and whatever
-bug we have ("Messaging in Jupyter: Request / Reply", "Kernel status").
+idle, and turns whatever goes wrong into an error reply: who sends a request that the table knows is answered,
+whatever is in it and whatever bug we have.  An unknown type gets busy, idle and a line on stderr ("Messaging in
+Jupyter: Request / Reply", "Kernel status").
 
 An idle means "nothing runs" to a frontend, whichever request it closes.  So an idle is followed by a busy of the
 cell that still runs on the main shell, if one does; one lock makes the two one step.
@@ -69,7 +70,7 @@ class Kernel:
     info : dict
         The connection file's fields.
     language : Language
-        The floor above.
+        How the floor ``python`` is reached, before any of it is imported.
     history : str, optional
         Where earlier sessions are remembered, as `History` takes it.
 

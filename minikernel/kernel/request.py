@@ -50,7 +50,7 @@ class Request:
     header_frame : bytes
         The header as it came; the parent of every answer.
     number : int
-        How many messages had arrived, with this one.
+        Its place in the order in which all messages have arrived.
     payload : list of dict
         What goes into the execute_reply's payload.
     execution_count : int

@@ -5,9 +5,9 @@ both sockets the same identity.  It goes through the outbox like everything else
 Then the thread of the cell waits, while the kernel's other threads go on ("Messaging in Jupyter: Messages on the
 stdin ROUTER/DEALER channel").
 
-An answer is taken only when it comes from the one that was asked, and names the pending question or none at
-all: jupyter_client's ``kc.input()`` sends no parent_header.  An interrupted question is forgotten, and its
-late answer is dropped.
+An answer is taken only when it comes from the one that was asked, and names the pending question, the request
+that asks, or none at all: jupyter_client's ``kc.input()`` sends no parent_header.  An interrupted question is
+forgotten, and its late answer is dropped.
 
 Any thread may ask; the channels thread brings the answers.
 """

@@ -8,9 +8,10 @@ iopub      XPUB    everything that all frontends should see (see ``iopub``)
 hb         ROUTER  echoes what it gets, in C, so that it beats while Python is stuck
 =========  ======  =====================================================================================
 
-Only the channels thread touches shell, control, stdin and iopub.  It sleeps in one level-triggered poll; what
-arrives is verified and handed to `receive`, what leaves comes from the `Outbox`, in order.  Two users of one
-socket, edge-triggered wake-ups and loops joined by inner sockets is how other kernels came to lose requests.
+Only the channels thread touches shell, control, stdin and iopub.  It sleeps in one level-triggered poll: that
+ends as long as there is something to read, not only when it comes.  What arrives is verified and handed to
+`receive`, what leaves comes from the `Outbox`, in order.  Two users of one socket, edge-triggered wake-ups and
+loops joined by inner sockets is how other kernels came to lose requests.
 
 A slow frontend holds up nothing here.  The reply to a cell and the question of one leave when its output has been
 handed over to all who go on reading, for clients give up on output soon after the reply; what is for control leaves
@@ -20,7 +21,7 @@ The sockets are bound before anything else is imported, ports that were 0 are re
 queue in the sockets until `start`.  A bug in this thread ends the process, unless that has another owner: a dead
 kernel is restarted by its manager, a half-dead one is not.
 
-Next: ``iopub``.
+Next: ``kernel.request``.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ subscriber's.  Hence the rules:
 Of a subscriber that is full, nothing shows whether it reads slowly or not at all until there is room again, and the
 system and libzmq make room in lumps, of half a megabyte or some hundred messages: `STALL` is long for this reason.
 
-Only the channels thread comes in here.  Next: ``kernel.request``.
+Only the channels thread comes in here.
 """
 
 from __future__ import annotations

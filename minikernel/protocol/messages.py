@@ -73,7 +73,7 @@ MESSAGES: dict[str, Spec] = {
         stop_on_error=optional(bool, True),
     ),
     "execute_reply": _reply(
-        "shell control", "Execute", "The code has run; `ok` replies carry the user_expressions.",
+        "shell control", "Execute", "The code has run (ok), has failed (error), or was not begun (aborted).",
         execution_count=INT, user_expressions=optional(dict), payload=optional(list),
     ),
     "inspect_request": _request(

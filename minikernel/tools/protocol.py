@@ -21,9 +21,9 @@ def main(arguments: list[str]) -> int:
     if names:
         print("\n\n".join(describe(name, TABLE[name]) for name in names))
         return 0
-    width = max(map(len, TABLE))
+    width, channels = max(map(len, TABLE)), max(len(spec.channel) for spec in TABLE.values())
     for name, spec in TABLE.items():
-        print(f"{spec.channel.split()[0]:12} {name:{width}}  {spec.about}")
+        print(f"{spec.channel:{channels}}  {name:{width}}  {spec.about}")
     return 0
 
 
@@ -36,6 +36,9 @@ def describe(msg_type: str, spec: Spec) -> str:
         lines.append(f"  answered by {spec.reply}")
     lines.append(f'  since protocol {spec.since}; see "Messaging in Jupyter: {spec.section}"')
     lines += [f"    {name}: {_type(field)}" for name, field in spec.fields.items()]
+    if "status" in spec.fields:
+        lines.append("    and, if status is error and not ok:")
+        lines += [f"      {name}: {_type(field)}" for name, field in TABLE["error"].fields.items()]
     return "\n".join(lines)
 
 
