@@ -6,6 +6,7 @@ import json
 import re
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,17 @@ REQUEST = [HEADER, b"{}", b"{}", b'{"code":"print(\\"hi\\")"}']
 NAMES = ("delimiter", "signature", "header", "parent_header", "metadata", "content", "buffers")
 #: What is worth saying of a frame, the first time.
 NOTES = {
-    "routing id": "whose request it is: put in front by the kernel's ROUTER socket",
+    "routing id": "whose request it is: the ROUTER has put it in front",
     "delimiter": "from here on it is the message",
     "signature": "of the four frames below",
     "parent_header": "it answers nothing",
-    "topic": "in place of routing ids: to which subscriber, and what it is",
+    "topic": "what it is; other kernels send `status` to all, minikernel's @1 means one subscriber",
 }
 #: What is another in each run.
 VOLATILE = re.compile(r'("(?:msg_id|date|session|username|started)": ?)"[^"]*"')
+
+#: What the ROUTER needs to find the one who has asked.
+BACK = "  routing id     me"
 
 Json = dict[str, Any]
 
@@ -95,9 +99,11 @@ def dump() -> str:
     for line in recorded:
         if line["header"]["msg_id"] in heard:
             channel, frames = heard[line["header"]["msg_id"]]
+            if channel == "shell":
+                frames = [bytes.fromhex(line["idents"][0]), *frames]  # as it left
             blocks.append(describe(channel, "kernel → frontend", frames, before))
     blocks[1] = re.sub("^(  topic .*)$", rf"\1   ← {NOTES['topic']}", blocks[1], flags=re.M)
-    return "\n".join(blocks)
+    return "\n".join(blocks).replace(f"\n{BACK}\n", f"\n{BACK}   ← to whom: the ROUTER takes it off again\n")
 
 
 def describe(channel: str, direction: str, frames: list[bytes], before: dict[str, str]) -> str:
@@ -106,9 +112,7 @@ def describe(channel: str, direction: str, frames: list[bytes], before: dict[str
     first = "topic" if channel == "iopub" else "routing id"
     shown = dict(zip((first, *NAMES), [frames[0].decode(), *[f.decode() for f in frames[at:]]], strict=False))
     if direction.startswith("kernel"):
-        if channel == "shell":
-            del shown[first]  # the ROUTER has used it up
-        else:
+        if channel == "iopub":
             shown[first] = re.sub(r"^@\d+", "@1", shown[first])
         shown = {name: VOLATILE.sub(r'\1"…"', text) for name, text in shown.items()}
         shown |= {"signature": "…", "parent_header": "the header of the request, byte by byte"}
@@ -133,13 +137,17 @@ def ladder(shown: list[tuple[str, str, str, str]]) -> str:
 
 def rows(lines: list[Json]) -> list[tuple[str, str, str, str]]:
     """Return the rows of recorded messages; of several requests, with the number of the one that they belong to."""
-    asked = [line["header"]["msg_id"] for line in lines if line["header"]["msg_type"] == "execute_request"]
+    asked = [
+        line["header"]["msg_id"]
+        for line in lines
+        if line["direction"] == "in" and line["header"]["msg_type"].endswith("_request")
+    ]
     result = []
     for line in lines:
         channel, direction, name, about = row(line)
         if len(asked) > 1:
             msg_id = line["parent_header"].get("msg_id", line["header"]["msg_id"])
-            about = f"[{asked.index(msg_id) + 1}] {about}"
+            about = f"[{asked.index(msg_id) + 1}] {about}".rstrip()
         result.append((channel, direction, name, about))
     return result
 
@@ -157,12 +165,40 @@ def row(line: Json) -> tuple[str, str, str, str]:
         "error": lambda: content["ename"],
         "input_request": lambda: json.dumps(content["prompt"]),
         "input_reply": lambda: json.dumps(content["value"]),
+        "interrupt_request": lambda: "",
+        "interrupt_reply": lambda: content["status"],
     }[msg_type]()
     return line["channel"], line["direction"], msg_type, about
 
 
 def cell_that_asks() -> str:
     """Return the diagram of a cell that prints, asks and has a value."""
+    return ladder(rows(asking()))
+
+
+def question() -> str:
+    """Return what the two messages of a question name as their routing ids and parents."""
+    lines = asking()
+    [request] = [line for line in lines if line["header"]["msg_type"] == "execute_request"]
+    names = {line["header"]["msg_id"]: line["header"]["msg_type"] for line in lines}
+    blocks = []
+    for line in lines:
+        if line["channel"] == "stdin":
+            assert line["idents"] == request["idents"], "on stdin it has the routing id that it has on shell"
+            direction = "frontend → kernel" if line["direction"] == "in" else "kernel → frontend"
+            blocks.append(
+                f"stdin, {direction}\n"
+                f"{BACK}\n"
+                f'  header         {{…"msg_type":"{line["header"]["msg_type"]}"…}}\n'
+                f"  parent_header  the header of the {names[line['parent_header']['msg_id']]}\n"
+                f"  content        {json.dumps(line['content'], separators=(',', ':'))}\n"
+            )
+    return "\n".join(blocks)
+
+
+@cache
+def asking() -> list[Json]:
+    """Return the messages of a cell that prints, asks and has a value."""
     with tempfile.TemporaryDirectory() as directory:
         record = Path(directory) / "record"
         kernel = KernelProcess(Path(directory), "--record", str(record))
@@ -170,9 +206,10 @@ def cell_that_asks() -> str:
             client = kernel.client()
             start = len(wait_for(record, 2))
             msg_id = client.start('print("hi"); name = input("who? "); name', allow_stdin=True)
-            client.answer("me")
+            asked = client.wait_for("stdin", lambda m: m["msg_type"] == "input_request")
+            client.send("input_reply", {"value": "me"}, "stdin", parent=asked["header"])
             client.finish(msg_id)
-            return ladder(rows(wait_for(record, start + 9)[start:]))
+            return wait_for(record, start + 9)[start:]
         finally:
             kernel.close()
 
@@ -198,7 +235,34 @@ def ctrl_c() -> str:
             kernel.close()
 
 
-BLOCKS = (dump, cell_that_asks, ctrl_c)
+def interrupt_request() -> str:
+    """Return the diagram of a cell that awaits and is interrupted by a message.
+
+    Two threads answer, so on a loaded machine what belongs to the one may come between: the usual order is shown.
+    """
+    for _ in range(10):
+        with tempfile.TemporaryDirectory() as directory:
+            record = Path(directory) / "record"
+            kernel = KernelProcess(Path(directory), "--record", str(record))
+            try:
+                client = kernel.client()
+                start = len(wait_for(record, 2))
+                cell = client.start("import asyncio; await asyncio.sleep(60)")
+                wait_for(record, start + 3)
+                client.request("interrupt_request", channel="control")
+                client.finish_rest(cell)
+                client.request("kernel_info_request")  # when it is read, all before it has been recorded
+                lines = read(record)[start:]
+                types = [line["header"]["msg_type"] for line in lines]
+                shown = rows(lines[: types.index("kernel_info_request")])
+            finally:
+                kernel.close()
+        if [about[:3] for *_, about in shown] == ["[1]"] * 3 + ["[2]"] * 4 + ["[1]"] * 4:
+            break
+    return ladder(shown)
+
+
+BLOCKS = (dump, cell_that_asks, question, ctrl_c, interrupt_request)
 
 if __name__ == "__main__":
     for block in BLOCKS:
