@@ -72,9 +72,10 @@ def session(start: Start, tmp_path: Path) -> Path:
     assert client.finish(run).ename == "KeyboardInterrupt"
     run = client.start("print('waiting'); time.sleep(60)")
     client.output(run, "waiting")
-    queued = client.start("print('never')")
     client.request("interrupt_request", channel="control")
-    assert client.finish(run).ename == "KeyboardInterrupt" and client.finish(queued).status == "aborted"
+    assert client.finish(run).ename == "KeyboardInterrupt"
+    run, queued = client.start("time.sleep(0.3); 1 / 0"), client.start("print('never')")
+    assert client.finish(run).status == "error" and client.finish(queued).status == "aborted"
     client.request("complete_request", {"code": "os.pathse", "cursor_pos": 9})
     client.execute("thread = threading.Thread(target=lambda: (time.sleep(0.2), print('late')))\nthread.start()")
     client.execute("thread.join()")
@@ -83,7 +84,9 @@ def session(start: Start, tmp_path: Path) -> Path:
 
 
 def test_the_same_answers(session: Path, replay: Replay) -> None:
-    assert replay(session) == (0, "18 requests; none answered differently\n")
+    result = replay(session)
+    assert result[0] == 0, result[1]
+    assert result == (0, "19 requests; none answered differently\n")
 
 
 def test_differences_are_shown(session: Path, replay: Replay) -> None:
@@ -92,7 +95,7 @@ def test_differences_are_shown(session: Path, replay: Replay) -> None:
     assert "execute_request 'for n in range(3): display(n)\\n1 / 0'\n" in text
     assert '  - error: ename = "ZeroDivisionError"' in text
     assert not [line for line in text.splitlines() if line.startswith("  + ")]
-    assert "complete_request" not in text and text.endswith(" requests; 3 answered differently\n")
+    assert "complete_request" not in text and text.endswith(" requests; 4 answered differently\n")
 
 
 def test_text_is_compared_and_its_pieces_are_not(start: Start, tmp_path: Path, replay: Replay) -> None:

@@ -5,8 +5,9 @@ are sent to a fresh kernel, in their order and on their channels, and the answer
 report of a bug, and once that is mended, a test.
 
 This file alone decides two things.  *When* a request is sent: as soon as all has been heard that had been heard
-before it in the record, be it an idle, some text or a question; no clock is looked at.  And *what is the same*: who
-says something when, in how many pieces text comes, ids, dates and addresses make no difference.
+before it in the record, be it an idle, some text or a question.  The clock is of no use for that, but where a
+channel could overtake another.  And *what is the same*: who says something when, in how many pieces text comes,
+ids, dates, addresses and the line where an interrupt lands make no difference.
 
 What a record does not have can't be sent again: of buffers it has the sizes.  An interrupt by signal shows as
 a KeyboardInterrupt, and is sent as one.
@@ -126,6 +127,10 @@ def load(path: str) -> list[list[Entry]]:
     return lives
 
 
+#: Seconds between two requests on different channels, which may wait for each other in the kernel.
+OVERTAKING = 0.05
+
+
 class Replay:
     """One recorded kernel, and the one that is to do as it did."""
 
@@ -142,6 +147,7 @@ class Replay:
         #: The requests that have caused less than they had, and are not given up.
         self._behind: set[str] = set()
         self._interrupted: set[str] = set()
+        self._last: Entry | None = None
         #: The ids that the kernel has chosen: then, and now.
         self._names: dict[str, str] = {}
 
@@ -207,6 +213,9 @@ class Replay:
             frames[at + 1] = self._client.session.sign(frames[at + 2 : at + 6])
         frames += [bytes(size) for size in entry.get("buffers", ())]
         name = msg_id(entry)
+        if self._last and self._last["channel"] != entry["channel"]:
+            time.sleep(OVERTAKING)
+        self._last = entry
         self._requests[name] = entry
         self._before[name], self._now[name] = [], []
         self._sent[msg_id(self._client.send_frames(frames, entry["channel"]))] = entry
