@@ -96,7 +96,10 @@ class Kernel:
         self.control: dict[str, Handler] = dict(handlers.CONTROL)
         self.history = History(history)
         self.main = Worker(
-            self.dispatch, "minikernel-main", runs_code=True, report=lambda error: self.interpreter.show_error(error)
+            self.dispatch,
+            "minikernel-main",
+            runs_code=True,
+            report=lambda error: self.interpreter.show_error(error),
         )
         self.control_worker = Worker(self.dispatch, "minikernel-control")
         #: Answers debug_requests: they may take as long as user code does, and control must stay live.
