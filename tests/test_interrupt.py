@@ -116,6 +116,22 @@ def test_it_lands(start: Callable[..., KernelProcess], how: str) -> None:
         assert client.execute("await asyncio.sleep(0, 'on')").result == "'on'", name
 
 
+@pytest.mark.parametrize("subshell", [False, True])
+def test_an_event_loop_is_not_torn(kernel: KernelProcess, subshell: bool) -> None:
+    """Else a task whose step it has just taken from its queue is lost, and asyncio.run waits for its end for ever."""
+    client = kernel.client()
+    client.execute("import asyncio\nasync def spin():\n    while True: await asyncio.sleep(0)")
+    subshell_id = None
+    if subshell:
+        subshell_id = client.request("create_subshell_request", channel="control").reply["subshell_id"]
+    for _ in range(60):
+        header = client.session.msg_header("execute_request") | {"subshell_id": subshell_id}
+        msg_id = client.send("execute_request", {"code": "print('go'); asyncio.run(spin())"}, header=header)
+        client.output(msg_id, "go")
+        kernel.interrupt()
+        assert client.finish(msg_id).ename == "KeyboardInterrupt"
+
+
 def test_it_lands_where_little_is_shown(kernel: KernelProcess) -> None:
     client = kernel.client()
     client.execute(PREPARE)

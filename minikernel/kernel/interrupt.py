@@ -9,7 +9,8 @@ What works is to look where the program is.  Python runs the handler of SIGINT i
 bytecodes or out of a blocking call, and hands it the frame.  The handler walks outward from there; the first
 frame of the kernel decides:
 
-* a *landing* frame, one of the few that call user code or wait for the user: raise KeyboardInterrupt here;
+* a *landing* frame, one of the few that call user code or wait for the user: raise KeyboardInterrupt here, but
+  where an event loop that the code has started is at work on top, in a callback of that loop;
 * the frame that runs the event loop: raise where a callback's code is on top; else, when a cell awaits, cancel
   its task; else the kernel is idle and there is nothing to interrupt;
 * any other frame of the kernel: remember it, and raise at the next `checkpoint`, which is on the way back to the
@@ -244,7 +245,7 @@ def throw(worker: Worker) -> None:
 
     loop = worker.loop
     frame = sys._current_frames().get(worker.ident)
-    inner = _running_loop(frame)
+    inner, at_work = _running_loop(frame), _is_machinery(frame)
     too_early = held is not None and held(worker.ident, frame)
     users = False
     while frame is not None and not is_ours(frame):
@@ -254,15 +255,13 @@ def throw(worker: Worker) -> None:
         pending.discard(worker.ident)
     elif frame.f_code in _loops and loop is not None and not users:
         loop.cancel()
-    elif (is_landing(frame) or frame.f_code in _loops) and not too_early:
+    elif (is_landing(frame) or frame.f_code in _loops) and not too_early and not (inner and at_work):
         pending.discard(worker.ident)
         ident, error = ctypes.c_ulong(worker.ident), ctypes.py_object(KeyboardInterrupt)
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, error)
-        if inner is not None:  # it sleeps in select, until it is called
-            with suppress(RuntimeError):  # closed since
-                inner.call_soon_threadsafe(lambda: None)
     else:
         pending.add(worker.ident)
+        _have_raised(inner)
         timer = Timer(0.01, _throw_again, [worker])
         timer.daemon = True
         timer.start()
@@ -275,6 +274,17 @@ def _running_loop(frame: FrameType | None) -> Any:
             return frame.f_locals.get("self")
         frame = frame.f_back
     return None
+
+
+def _have_raised(loop: Any) -> None:
+    """Have a loop of the user's raise what is pending between two callbacks.
+
+    Its own code must not be torn: it may have taken a callback from its queue, and the task that this is a step of
+    would never go on, nor end when it is cancelled.
+    """
+    if loop is not None:
+        with suppress(RuntimeError):  # closed since
+            loop.call_soon_threadsafe(checkpoint)
 
 
 def _throw_again(worker: Worker) -> None:
@@ -304,6 +314,7 @@ def _land(frame: FrameType | None) -> None:
     if held is not None and held(_worker.ident, frame):
         pending.add(_worker.ident)
         return
+    inner, at_work = _running_loop(frame), _is_machinery(frame)
     users = False
     while frame is not None and not is_ours(frame):
         users = users or not _is_machinery(frame)
@@ -311,7 +322,11 @@ def _land(frame: FrameType | None) -> None:
     if frame is None and _worker.running is not None:  # a greenlet of the user's, which has a stack of its own
         raise KeyboardInterrupt
     if frame is not None and is_landing(frame):
-        raise KeyboardInterrupt
+        if not (inner and at_work):
+            raise KeyboardInterrupt
+        pending.add(_worker.ident)
+        _have_raised(inner)
+        return
     loop = _worker.loop
     if frame is not None and frame.f_code in _loops and loop is not None:
         if users:
@@ -322,7 +337,7 @@ def _land(frame: FrameType | None) -> None:
         pending.add(_worker.ident)
 
 
-def _is_machinery(frame: FrameType) -> bool:
+def _is_machinery(frame: FrameType | None) -> bool:
     """Tell whether a frame is the event loop's own."""
-    name = frame.f_globals.get("__name__", "")
+    name = "" if frame is None else frame.f_globals.get("__name__", "")
     return name in ("asyncio", "selectors") or name.startswith(("asyncio.", "uvloop"))
