@@ -44,7 +44,7 @@ if sys.version_info >= (3, 11):
         "e = ValueError(1)\nfor n in range(3000): e = ExceptionGroup(str(n), [e])\nraise e": "ExceptionGroup",
     }
 #: Defined before the damage, for it may leave no other way to print.
-PREPARE = "say = __import__('sys').stdout.write;"
+PREPARE = "say = __import__('sys').stdout.write\nasync def pause(): pass"
 
 
 def answers(kernel: KernelProcess, client: Client) -> None:
@@ -54,6 +54,7 @@ def answers(kernel: KernelProcess, client: Client) -> None:
     run = client.execute("1 / 0")
     assert run.ename == "ZeroDivisionError" and run.types.count("error") == 1, run.reply
     assert "line 1" in "".join(run.reply["traceback"])
+    client.execute("await pause()")  # as far as there is an event loop that can run
     for channel in ("shell", "control"):
         assert client.request("kernel_info_request", channel=channel).status == "ok"
     for name in ("complete", "inspect"):
