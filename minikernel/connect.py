@@ -611,9 +611,10 @@ def _place() -> str:
     """Return the runtime directory; a private one where that can't be written to."""
     global _private
     with suppress(OSError):
-        directory = runtime_dir()
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        if os.access(directory, os.W_OK):
+        directory = there = runtime_dir()
+        while not os.path.exists(there):
+            there = os.path.dirname(there)
+        if os.access(there, os.W_OK):
             return directory
     if not _private:
         from tempfile import mkdtemp

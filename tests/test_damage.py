@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from client import Client, KernelProcess
+from client import Client, KernelProcess, until
 from damage_cells import CELLS
 
 ONE_THING = list(CELLS)[list(CELLS).index("no stdout") :]
@@ -44,7 +44,7 @@ if sys.version_info >= (3, 11):
         "e = ValueError(1)\nfor n in range(3000): e = ExceptionGroup(str(n), [e])\nraise e": "ExceptionGroup",
     }
 #: Defined before the damage, for it may leave no other way to print.
-PREPARE = "say = __import__('sys').stdout.write;"
+PREPARE = "say = __import__('sys').stdout.write\nasync def pause(): pass"
 
 
 def answers(kernel: KernelProcess, client: Client) -> None:
@@ -54,6 +54,7 @@ def answers(kernel: KernelProcess, client: Client) -> None:
     run = client.execute("1 / 0")
     assert run.ename == "ZeroDivisionError" and run.types.count("error") == 1, run.reply
     assert "line 1" in "".join(run.reply["traceback"])
+    client.execute("await pause()")  # as far as there is an event loop that can run
     for channel in ("shell", "control"):
         assert client.request("kernel_info_request", channel=channel).status == "ok"
     for name in ("complete", "inspect"):
@@ -103,6 +104,20 @@ def test_one_error_or_result_each(shared: Client) -> None:
         if ename:
             assert run.reply["traceback"] and all(isinstance(line, str) for line in run.reply["traceback"]), code
         assert shared.execute("6 * 7").result == "42", code
+
+
+def test_a_stack_that_overflows(start: Callable[..., KernelProcess]) -> None:
+    """An error where Python guards its stack, else a death that the next kernel explains."""
+    kernel = start()
+    client = kernel.client()
+    code = "import sys; sys.setrecursionlimit(10**7)\nclass A:\n    def __repr__(self): return repr([self, A()])\nrepr(A())"
+    msg_id = client.start(code)
+    assert until(lambda: kernel.process.poll() is not None or client.sockets["shell"].poll(0))
+    if kernel.process.poll() is None:
+        assert client.finish(msg_id).ename in ("RecursionError", "MemoryError")
+    else:
+        text = start(connection_file=kernel.connection_file).client().execute("pass").text("stderr")
+        assert "in cell 1: Segmentation fault" in text and "Cell In[1], line 3" in text
 
 
 def test_a_displayhook_of_the_users(client: Client) -> None:

@@ -110,13 +110,15 @@ class Loop:
         self.interrupted = False
         try:
             while not task.done():
+                ran: list[None] = []
+                loop.call_soon(ran.append, None)
                 try:
                     loop.run_until_complete(task)
                 except KeyboardInterrupt:  # in a callback that isn't the cell's
                     self.interrupted = True
                     task.cancel()
                 except BaseException:
-                    if loop.is_closed():
+                    if loop.is_closed() or not ran:  # a cell has broken what it stands on
                         raise
                     # else of a cancellation, raised below; or user code has called loop.stop()
             try:

@@ -48,5 +48,5 @@ def receive(socket: zmq.Socket[bytes]) -> list[Any]:
 
 def poll(sources: Iterable[Any], seconds: float) -> list[Any]:
     """Return which of these sockets and descriptors can be read; wait for one for so many seconds."""
-    wait = -1 if seconds == INFINITY else int(seconds * 1000) + (seconds > 0)
+    wait = -1 if seconds == INFINITY else int(max(seconds, 0.0) * 1000) + (seconds > 0)
     return [source for source, _ in zmq_poll([(source, _IN) for source in sources], wait)]

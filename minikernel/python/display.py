@@ -107,9 +107,9 @@ def _text(obj: Any) -> str:
             log.complain("IPython is of no use", repr(error))
         if formatter is not None:
             return str(formatter(obj, {"text/plain"}, None)[0]["text/plain"])
-    from . import pretty
+    from .pretty import text
 
-    return pretty.text(obj)
+    return text(obj)
 
 
 def _is_its_repr(obj: Any) -> bool:

@@ -142,9 +142,9 @@ class Interpreter:
     def describe(self, error: BaseException) -> Content:
         """Return ``ename``, ``evalue`` and ``traceback`` of what user code has raised."""
         try:
-            from . import tracebacks
+            from .tracebacks import describe  # from a module: from a package, Python takes a longer way
 
-            content = tracebacks.describe(error, self.cells)
+            content = describe(error, self.cells)
             return (self.shell and self.shell.describe(error)) or content
         except BaseException as broken:  # no descriptor or stack left to import or format with, or a cell's damage
             ename = type(error).__name__
@@ -252,15 +252,15 @@ class Interpreter:
 
     def complete(self, code: str, cursor_pos: int) -> Content:
         """Return the content of a complete_reply; `cursor_pos` counts code points."""
-        from . import completion
+        from .completion import complete
 
-        return completion.complete(code, cursor_pos, self.names | self.namespace)
+        return complete(code, cursor_pos, self.names | self.namespace)
 
     def inspect(self, code: str, cursor_pos: int, detail_level: int) -> dict[str, str]:
         """Return what is known of the thing at the cursor as a mime bundle; empty when nothing is."""
-        from . import inspection
+        from .inspection import inspect
 
-        return inspection.inspect(code, cursor_pos, detail_level, self.names | self.namespace)
+        return inspect(code, cursor_pos, detail_level, self.names | self.namespace)
 
     def is_complete(self, code: str) -> Content:
         """Return the content of an is_complete_reply."""
