@@ -126,6 +126,39 @@ def test_a_number_that_another_process_has_by_now(start: Callable[..., KernelPro
         kernel.wait()
 
 
+@pytest.mark.parametrize("wrapper", ["", "; true"])
+def test_a_launcher_that_dies_before_the_kernel_has_looked(tmp_path: Path, wrapper: str) -> None:
+    """Its number says nothing any more; but an init has adopted what it started."""
+    command = f"{shlex.join([sys.executable, '-m', 'minikernel'])} -f {tmp_path}/c.json{wrapper}"
+    launcher = (
+        "import os, subprocess, sys; environment = {**os.environ, 'JPY_PARENT_PID': str(os.getpid())}\n"
+        "subprocess.Popen(sys.argv[1:], env=environment, start_new_session=True); os.kill(os.getpid(), 9)"
+    )
+    init = "import ctypes, os, subprocess, sys; libc = ctypes.CDLL(None); libc.prctl(36, 1); libc.prctl(15, b'systemd')\n"
+    init += "subprocess.run(sys.argv[1:])\nwhile True: print(os.waitstatus_to_exitcode(os.wait()[1]), flush=True)"
+    arguments = [
+        sys.executable,
+        "-c",
+        init,
+        sys.executable,
+        "-c",
+        launcher,
+        "sh",
+        "-c",
+        f"exec {command}" if not wrapper else command,
+    ]
+    outermost = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                 stderr=subprocess.DEVNULL, text=True)  # fmt: skip
+    assert outermost.stdout
+    try:
+        assert outermost.stdout.readline() == "0\n" and running(f"{tmp_path}/c.json") == [outermost.pid]
+    finally:
+        for pid in {*family(outermost.pid), *running(f"{tmp_path}/c.json")}:
+            if alive(pid):
+                os.kill(pid, signal.SIGKILL)
+        outermost.communicate()
+
+
 def test_nohup(tmp_path: Path) -> None:
     """Without JPY_PARENT_PID a kernel is on its own: neither its parent's end nor a hangup ends it."""
     file = minikernel.write_connection_file(tmp_path / "c.json")

@@ -96,6 +96,9 @@ class Life:
     def _watch_launcher(self, pid: str) -> None:
         if not pid.isdigit() or int(pid) in (1, os.getpid()):
             return  # as PID 1 of a container the launcher can't die before us
+        if not _started(pid) and _adopted():
+            log.write(f"the launcher, process {pid} by JPY_PARENT_PID, has gone already")
+            self._kernel.quit()
         if _started(pid) > _started("self"):
             return  # another process, which has the number of one that has gone
         channels = self._kernel.channels
@@ -130,6 +133,18 @@ def _started(pid: str) -> int:
     """Return when a process that lives was started, in ticks of the system's clock, else 0."""
     fields = _stat(pid)
     return int(fields[19]) if fields and fields[0] not in "ZX" else 0
+
+
+def _adopted() -> bool:
+    """Tell whether what has started our session has gone, and an init has taken us or our wrapper in its place."""
+    family = ["self"]
+    while (fields := _stat(family[-1])) and int(fields[3]) == os.getsid(0):
+        family.append(fields[1])
+    try:
+        with open(f"/proc/{family[-1]}/comm") as file:
+            return family[-1] == "1" or file.read().strip() == "systemd"
+    except OSError:
+        return False  # outside of our namespace
 
 
 def _proc_is_foreign() -> bool:

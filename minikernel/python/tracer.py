@@ -89,7 +89,7 @@ class Tracer:
         self._interrupted: set[int] = set()
         self.ended = False
         for thread in threading.enumerate():
-            if thread.name.startswith("minikernel-") and "subshell" not in thread.name:
+            if thread.name.startswith("minikernel-"):
                 _never_trace(thread)
         token = os.urandom(32).hex()
         with socket.create_server(("127.0.0.1", 0), backlog=1) as listener:
