@@ -278,8 +278,10 @@ class Channels:
         try:
             self._loop()
         except BaseException as error:
-            log.traceback("the channels thread", error)
-            self.on_bug()
+            try:
+                log.traceback("the channels thread", error)
+            finally:  # there may be no memory left to say so
+                self.on_bug()
         for socket in self._sockets.values():
             socket.close()
         self.outbox.close()
