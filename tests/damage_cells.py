@@ -105,7 +105,7 @@ CELLS.update(
         "no files": "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))",
         "no processes": "import resource; resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))",
         "no memory": "import resource; resource.setrlimit(resource.RLIMIT_AS, (1, resource.RLIM_INFINITY))\ntry: x = bytearray(1 << 29)\nexcept MemoryError: pass\nfinally: resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)",
-        "little memory": "import resource; size = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\nresource.setrlimit(resource.RLIMIT_AS, (size + (128 << 20),) * 2)\nx = []\nwhile True: x.append(bytearray(1 << 20))",
+        "little memory": "import resource; size = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\nresource.setrlimit(resource.RLIMIT_AS, (size + (128 << 20),) * 2)\nx = []\ntry:\n    while True: x.append(bytearray(1 << 20))\nfinally: x.clear()",
         "time stands still": "import time; now = time.time(); time.time = time.monotonic = time.perf_counter = lambda: now",
         "modules reloaded": "import sys, importlib\nfor name in ('json', 'threading', 'os', 'signal', 'io', 're', 'contextvars', 'queue', 'traceback'):\n    if name in sys.modules: importlib.reload(sys.modules[name])",
         "minikernel imported again": "import sys\nfor name in list(sys.modules):\n    if name.startswith('minikernel'): del sys.modules[name]\nimport minikernel; minikernel.display(3)",
