@@ -241,7 +241,10 @@ class KernelProcess:
 
     def client(self, **options: Any) -> Client:
         self.ready()
-        client = Client(self.connection_file, **options)
+        try:
+            client = Client(self.connection_file, **options)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; exit code {self.process.poll()}, stderr {self.stderr()!r}") from None
         self.clients.append(client)
         return client
 

@@ -43,14 +43,12 @@ _LAST, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 
 
 class Relay:
-    """The sockets of one kernel, twice.  All but the constructor is for the one thread that calls `run`.
+    """The sockets of one kernel, twice: those that frontends connect to, and from `connect` on the kernel's.
 
     Parameters
     ----------
     front : dict
         A connection file's fields, for frontends; its ports that are 0 are replaced by those that were bound.
-    back : dict
-        The fields of the kernel's own connection file.  The kernel may come later.
 
     Raises
     ------
@@ -58,7 +56,7 @@ class Relay:
         A socket could not be bound; the message names the endpoint and, where known, who holds it.
     """
 
-    def __init__(self, front: dict[str, Any], back: dict[str, Any]) -> None:
+    def __init__(self, front: dict[str, Any]) -> None:
         #: Called with every message, after it has been forwarded: direction, channel, frames.
         self.tracers: list[Tracer] = []
         self._context = zmq.Context()
@@ -69,15 +67,22 @@ class Relay:
         self._stalled_since = 0.0
         self._late: list[tuple[float, list[zmq.Frame]]] = []
         self._paths = [f"{front['ip']}-{front[f'{name}_port']}" for name in CHANNELS if front["transport"] == "ipc"]
+        #: Where what arrives at a socket goes to.
+        self._ways: dict[zmq.Socket[bytes], tuple[str, str, zmq.Socket[bytes]]] = {}
+        self._back: dict[str, zmq.Socket[bytes]] = {}
         try:
             self._front = {name: self._bind(name, front) for name in CHANNELS}
-            identity = b"minikernel-trace-" + os.urandom(8).hex().encode()
-            self._back = {name: self._connect(name, back, identity) for name in CHANNELS}
         except BaseException:
             self._context.destroy(linger=0)
             raise
-        #: Where what arrives at a socket goes to.
-        self._ways: dict[zmq.Socket[bytes], tuple[str, str, zmq.Socket[bytes]]] = {}
+
+    def connect(self, back: dict[str, Any]) -> None:
+        """Connect to the kernel, which may come later; `back` are the fields of its own connection file.
+
+        Its ports are to be chosen when those of the frontends are bound, and can't be the same.
+        """
+        identity = b"minikernel-trace-" + os.urandom(8).hex().encode()
+        self._back = {name: self._connect(name, back, identity) for name in CHANNELS}
         for name in ("control", "shell", "stdin", "iopub", "hb"):
             self._ways[self._front[name]] = "in", name, self._back[name]
             self._ways[self._back[name]] = "out", name, self._front[name]

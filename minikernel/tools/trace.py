@@ -147,10 +147,11 @@ class Relayed:
         self._directory = _private_directory()
         try:
             own = os.path.join(self._directory, os.path.basename(self._path))
+            self._relay = Relay(front)
             back = {**front, **dict.fromkeys(connect.PORTS, 0), "ip": "127.0.0.1"}
             connect.choose_ports(back, own)
             connect.save(own, back)
-            self._relay = Relay(front, back)
+            self._relay.connect(back)
             self._relay.tracers += tracers(options, front, self._path, relayed=True)
             if front != in_file:
                 connect.save(self._path, front)
