@@ -34,6 +34,8 @@ GATHER = 1.0
 AT_END = 0.4
 #: Cells that are kept in memory, and how many more there are when the oldest go.
 KEPT, MORE = 4_000, 1_000
+#: Characters of an output that are worth keeping; of a longer one the history knows nothing.
+LONGEST_OUTPUT = 20_000
 #: Beyond any session's number, within sqlite3's integers.
 _FAR = 2**62
 
@@ -74,7 +76,7 @@ class History:
     def add_output(self, line: int, output: str) -> None:
         """Keep what a cell's value looked like."""
         row = self._rows.get(line)
-        if row is not None:
+        if row is not None and len(output) <= LONGEST_OUTPUT:
             self._keep(row._replace(output=output))
 
     def _keep(self, row: Row) -> None:

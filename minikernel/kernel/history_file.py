@@ -36,8 +36,6 @@ READ_LOCKED = 0.3
 READ_HANGING = 0.8
 #: Seconds that a writer waits for others' locks.
 WRITE_LOCKED = 2.0
-#: Characters of an output that are worth keeping for other sessions; a longer output is not saved.
-LONGEST_OUTPUT = 20_000
 
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS sessions (session integer primary key autoincrement, "
@@ -113,7 +111,7 @@ class HistoryFile:
                     _, _, source, source_raw, output = rows[line]
                     cell = (number, line, _text(source), _text(source_raw))
                     db.execute("INSERT OR REPLACE INTO history VALUES (?, ?, ?, ?)", cell)
-                    if output is not None and len(output) <= LONGEST_OUTPUT:
+                    if output is not None:
                         value = (number, line, _text(output))
                         db.execute("INSERT OR REPLACE INTO output_history VALUES (?, ?, ?)", value)
             self.number = number

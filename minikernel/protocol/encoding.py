@@ -18,6 +18,9 @@ from typing import Any
 from .. import __builtins__ as __builtins__
 
 _make_encoder: Any = vars(encoder)["c_make_encoder"]
+#: Characters of a string from which C's loop over them is slower than a search for each that JSON escapes.
+LARGE = 2000
+_ESCAPES = [(char, encode_basestring(char)[1:-1]) for char in ("\\", '"', *map(chr, range(32)))]
 #: The encoder has a text of its own for these; a float's may be NaN.
 _KEYS = (str, int, type(None))
 
@@ -33,8 +36,10 @@ def dumps(value: Any) -> bytes:
     TypeError, ValueError
         There is no JSON for it: an object of an unknown type, or a circular or bottomless structure.
     """
+    # what is large is the data of displays, results and comms
+    large = isinstance(value, dict) and "data" in value
     try:
-        return _encode(value).encode()
+        return _encode(value, _quote if large else encode_basestring).encode()
     except (TypeError, ValueError, RecursionError):  # a lone surrogate is a ValueError, too
         pass
     try:
@@ -61,9 +66,19 @@ def loads(frame: bytes, strict: bool = False) -> Any:
     return value
 
 
-def _encode(value: Any, text: Callable[[str], str] = encode_basestring) -> str:
-    """Return JSON whose strings are written by `text`."""
+def _encode(value: Any, text: Callable[[str], str]) -> str:
+    """Return JSON whose strings are written by `text`; C's own need no call for each."""
     return "".join(_make_encoder({}, _default, text, None, ":", ",", False, False, False)(value, 0))
+
+
+def _quote(text: str) -> str:
+    """Return the JSON of a string that may be large."""
+    if type(text) is not str or len(text) < LARGE or not text.isascii():
+        return encode_basestring(text)
+    for char, escaped in _ESCAPES:
+        if char in text:  # most are not, and nothing is faster than this
+            text = text.replace(char, escaped)
+    return f'"{text}"'
 
 
 def _default(value: Any) -> Any:

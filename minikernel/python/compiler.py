@@ -7,6 +7,7 @@ be IPython's (``ipython``).  ``from __future__ import`` holds for the cells that
 from __future__ import annotations
 import __future__
 
+import gc
 from _ast import Expr, Expression, ImportFrom, Interactive, Module, PyCF_ALLOW_TOP_LEVEL_AWAIT, PyCF_ONLY_AST
 from types import CodeType
 from typing import TYPE_CHECKING
@@ -50,7 +51,13 @@ class Compiler:
         return python, tree if interpreter.shell is None else interrupt.call(interpreter.shell.transform_ast, tree)
 
     def _tree(self, python: str, name: str) -> Module:
-        tree = compile(python, name, "exec", self._flags | PyCF_ONLY_AST, dont_inherit=True)
+        collects = gc.isenabled()
+        gc.disable()  # of all the new nodes none is garbage
+        try:
+            tree = compile(python, name, "exec", self._flags | PyCF_ONLY_AST, dont_inherit=True)
+        finally:
+            if collects:
+                gc.enable()
         assert isinstance(tree, Module)
         if "__future__" in python:  # a notebook may ask for it in the midst of a cell
             tree.body.sort(key=lambda node: not (isinstance(node, ImportFrom) and node.module == "__future__"))
