@@ -12,7 +12,7 @@ before it, so that a flood becomes a few large messages.  What comes behind it i
 Crumbs are many, and a lock for each would cost more than all else.  So who has begun a text (its `owner`) may go on
 to `append` to it without one, and asks afterwards whether it was `closed` by then.  The owner of the sockets closes
 it first and takes what it holds after that: a crumb that comes too late is seen by its writer, and goes into a new
-text.  No crumb is lost, and none is sent twice, for each is popped once.
+text.  No crumb is lost, and none is sent twice, for what was taken is what is removed.
 
 No frontend holds the queue up: what a slow one can't take yet has left it and waits for that one alone, where it
 still counts (see ``iopub``).  Over the bound writers wait; nothing is dropped.
@@ -54,7 +54,7 @@ class Text:
         self.name = name
         #: Who may append without the queue's lock.
         self.owner = owner
-        self.pieces: deque[str] = deque()
+        self.pieces: list[str] = []
         self.append = self.pieces.append
         #: How many characters more make it full.
         self.room = FULL
@@ -67,11 +67,11 @@ class Text:
         self.began = monotonic()
 
     def pop(self) -> str:
-        """Take out all that is in it."""
-        taken = []
-        while self.pieces:
-            taken.append(self.pieces.popleft())
-        return "".join(taken)
+        """Take out all that is in it.  With the queue's lock; what is appended meanwhile stays."""
+        taken = self.pieces[:]
+        text = "".join(taken)
+        del self.pieces[: len(taken)]
+        return text
 
 
 #: (channel, frames), a text, or something that the owner calls when its turn comes.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _PAUSE = 0.0005
 #: Seconds between two looks at what C code and children have written, while a cell runs.
 _LOOK_BUSY = 0.05
-#: While none does: a quarter of the time for which it has been quiet, within these.  What a cell has left behind is
+#: While none does: a third of the time for which it has been quiet, within these.  What a cell has left behind is
 #: soon seen, and an idle kernel sleeps.
 _LOOK_SOON, _LOOK_LATE = 0.5, 5.0
 
@@ -67,6 +67,8 @@ class _Bytes(io.RawIOBase):
 class OutStream(io.TextIOWrapper):
     """A text stream whose text goes to the frontends."""
 
+    __slots__ = ("_capture", "_last", "_outbox", "_stream", "_tail")  # twice as fast as what is in the __dict__
+
     def __init__(self, kernel: Kernel, name: str, fd: int, capture: Capture) -> None:
         buffer = _Bytes(name, fd)
         super().__init__(buffer, encoding="utf-8", errors="backslashreplace", write_through=True)
@@ -87,14 +89,16 @@ class OutStream(io.TextIOWrapper):
             and tail.owner is context_request(tail)
             and now - self._last < _PAUSE
             and type(text) is str
-            and tail.room > len(text)
         ):
-            self._last = now
-            tail.room -= len(text)
-            tail.append(text)
-            if tail.closed:
-                self._outbox.recover(tail)
-            return len(text)
+            size = len(text)
+            room = tail.room - size
+            if room > 0:
+                self._last = now
+                tail.room = room
+                tail.append(text)
+                if tail.closed:
+                    self._outbox.recover(tail)
+                return size
         return self._write(text, now)
 
     def _write(self, text: str, now: float) -> int:
@@ -149,7 +153,7 @@ def install(kernel: Kernel) -> None:
         nonlocal heard, last
         if channels.received != heard or kernel.main.running is not None:
             heard, last = channels.received, monotonic()
-        return _LOOK_BUSY if kernel.main.running else min(max(_LOOK_SOON, (monotonic() - last) / 4), _LOOK_LATE)
+        return _LOOK_BUSY if kernel.main.running else min(max(_LOOK_SOON, (monotonic() - last) / 3), _LOOK_LATE)
 
     def tick() -> None:
         nonlocal last
