@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _PAUSE = 0.0005
 #: Seconds between two looks at what C code and children have written, while a cell runs.
 _LOOK_BUSY = 0.05
-#: While none does: a third of the time for which it has been quiet, within these.  What a cell has left behind is
+#: While none does: half of the time for which it has been quiet, within these.  What a cell has left behind is
 #: soon seen, and an idle kernel sleeps.
 _LOOK_SOON, _LOOK_LATE = 0.5, 5.0
 
@@ -153,7 +153,7 @@ def install(kernel: Kernel) -> None:
         nonlocal heard, last
         if channels.received != heard or kernel.main.running is not None:
             heard, last = channels.received, monotonic()
-        return _LOOK_BUSY if kernel.main.running else min(max(_LOOK_SOON, (monotonic() - last) / 3), _LOOK_LATE)
+        return _LOOK_BUSY if kernel.main.running else min(max(_LOOK_SOON, (monotonic() - last) / 2), _LOOK_LATE)
 
     def tick() -> None:
         nonlocal last
