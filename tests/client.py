@@ -82,6 +82,8 @@ class Client:
 
     def _connect(self, name: str, kind: int) -> zmq.Socket[bytes]:
         socket = self.context.socket(kind)
+        if name == "stdin":
+            self._stdin_events = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
         socket.linger = 0
         if kind == zmq.DEALER:
             socket.identity = self.session.bsession
@@ -174,6 +176,10 @@ class Client:
             if message["content"]["name"] == name:
                 seen += message["content"]["text"]
         return seen
+
+    def can_be_asked(self) -> None:
+        """Wait until stdin is connected, as a simple kernel has to take for granted: sockets connect one by one."""
+        assert self._stdin_events.poll(1000 * TIMEOUT)
 
     def answer(self, value: str, **header: Any) -> dict[str, Any]:
         """Wait for an input_request and answer it as jupyter_client does; return the request."""

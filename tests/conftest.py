@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from client import Client, KernelProcess, alive
 from observer import Observer
+
+# what is started in the background of a script, or by nohup, ignores these, and so would all that the tests start
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 os.environ["MINIKERNEL_HISTORY"] = "memory"  # no kernel of a test may touch the user's file, whoever starts it
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from typing import Any
 import pexpect
 import pytest
 import zmq
-from client import TIMEOUT, Client, KernelProcess
+from client import TIMEOUT, Client, KernelProcess, until
 from jupyter_client.blocking.client import BlockingKernelClient
 
 import minikernel
@@ -167,9 +168,17 @@ def test_what_is_printed(run: Run) -> None:
     client.wait_for("iopub", lambda m: m["content"].get("text") == "to all\n")
 
 
+def listens(ip: str, port: int) -> bool:
+    with socket.socket() as guest:
+        return guest.connect_ex((ip, port)) == 0
+
+
 @pytest.mark.parametrize("name", ["06_stdin.py", "07_threads.py"])
 def test_input(run: Run, name: str) -> None:
-    client = run(name).jupyter_client()
+    example = run(name)
+    info = minikernel.get_connection_info(example.path)
+    assert until(lambda: listens(info["ip"], info["stdin_port"]))  # who connects too early tries again much later
+    client = example.jupyter_client()
     asked = []
 
     def answer(message: dict[str, Any]) -> None:
@@ -200,6 +209,7 @@ def test_before_threads(run: Run, tmp_path: Path) -> None:
 def test_with_threads(run: Run) -> None:
     """Heartbeats and an interrupt are heard while a cell runs, and while it asks."""
     client = run("07_threads.py").client()
+    client.can_be_asked()
     for code in ("import time; time.sleep(60)", "while True: pass", "input()"):
         msg_id = client.start(f"print('go')\n{code}", allow_stdin=True)
         client.output(msg_id, "go")

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import sys
-from _thread import start_new_thread
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -27,6 +26,7 @@ from time import sleep
 
 from .. import __builtins__ as __builtins__
 from .history_file import HistoryFile, Row
+from .worker import in_thread
 
 #: Seconds in which cells gather before they are written.
 GATHER = 1.0
@@ -89,7 +89,7 @@ class History:
         self._unsaved.append(row.line)
         if not self._gathers:
             with suppress(RuntimeError):  # no more threads: the next cell tries again
-                start_new_thread(self._write_soon, ())
+                in_thread(self._write_soon)
                 self._gathers = True
 
     # -- writing: a thread of its own ----------------------------------------------------------------------
@@ -117,7 +117,7 @@ class History:
             written.put(None)
 
         with suppress(RuntimeError, Empty):  # no more threads, or not in time
-            start_new_thread(write, ())
+            in_thread(write)
             written.get(timeout=AT_END)
 
     # -- asking: any thread --------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ The tables are IPython's, so its tools read them.  What they hold is private: th
 from __future__ import annotations
 
 import os
-from _thread import start_new_thread
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from queue import Empty, SimpleQueue
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from .. import __builtins__ as __builtins__
 from ..protocol import log
+from .worker import in_thread
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -147,7 +147,7 @@ class HistoryFile:
             answer.put(self._do(read, self._reading, READ_LOCKED, make=False))
 
         try:
-            start_new_thread(answer_in_time, ())
+            in_thread(answer_in_time)
             return answer.get(timeout=READ_HANGING)
         except (Empty, RuntimeError):
             self._tell("it can't be read in time")

@@ -20,7 +20,6 @@ from __future__ import annotations
 import os
 import sys
 from _signal import SIGKILL, SIGTERM
-from _thread import start_new_thread
 from atexit import _run_exitfuncs as run_exit_handlers
 from contextlib import suppress
 from importlib import import_module
@@ -31,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __builtins__ as __builtins__
 from ..protocol import log
+from .worker import in_thread
 
 if TYPE_CHECKING:
     from .kernel import Kernel
@@ -56,7 +56,7 @@ class Life:
 
     def _see_to_it(self) -> None:
         """End the process from the control thread when the main thread doesn't."""
-        start_new_thread(self._end_at_last, ())
+        in_thread(self._end_at_last)
         if not self._kernel.main.ended.wait(LET_GO):
             self.end()
 

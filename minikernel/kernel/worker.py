@@ -24,6 +24,28 @@ from .loop import Loop
 if TYPE_CHECKING:
     from .request import Request
 
+#: Called in each thread of `in_thread` when it begins: a debugger must not hold it.
+on_begin: list[Callable[[], object]] = []
+
+
+def in_thread(function: Callable[[], object]) -> None:
+    """Call `function` in a thread of the kernel's own.
+
+    It is no `Thread`, which goes through names that a cell may have broken.
+
+    Raises
+    ------
+    RuntimeError
+        The process can't have more threads.
+    """
+
+    def run() -> None:
+        for call in on_begin:
+            call()
+        function()
+
+    start_new_thread(run, ())
+
 
 class Worker:
     """The inbox of one thread, and what that thread does with it.
@@ -160,8 +182,8 @@ class Worker:
         if self._runs_code:
             self._thread = Thread(target=work, name=self._name, daemon=True)
             self._thread.start()
-        else:  # `Thread` goes through names that a cell may have broken
-            start_new_thread(work, ())
+        else:
+            in_thread(work)
 
     def start(self) -> None:
         """Have a thread answer from now on, if none does yet; where there can be none, the caller does once."""

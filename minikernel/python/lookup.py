@@ -19,7 +19,6 @@ import builtins
 import re
 import sys
 import types
-from _thread import start_new_thread
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -27,6 +26,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from .. import __builtins__ as __builtins__
+from ..kernel.worker import in_thread
 from .cursor import without_wrong_escapes
 
 T = TypeVar("T")
@@ -79,7 +79,7 @@ def latest(answers: Iterator[T], otherwise: T, seconds: float = 0.0) -> T:
             failures.append(error)
         over.put(None)
 
-    start_new_thread(work, ())
+    in_thread(work)
     with suppress(Empty):
         over.get(timeout=max(BUDGET, seconds))
     in_time = False

@@ -28,7 +28,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import __builtins__ as __builtins__
-from ..kernel import interrupt
+from ..kernel import interrupt, worker
 
 if TYPE_CHECKING:
     from ..kernel.kernel import Kernel
@@ -91,6 +91,13 @@ class Tracer:
         for thread in threading.enumerate():
             if thread.name.startswith("minikernel-"):
                 _never_trace(thread)
+        worker.on_begin[:] = [_never_trace_this]
+        _never_trace_this()
+        if kernel.control_worker.started:
+            marked = threading.Event()
+            kernel.control_worker.put(_never_trace_this)
+            kernel.control_worker.put(marked.set)
+            marked.wait(MAIN_PATIENCE)  # pydevd looks at a thread when it first does something under a tracer
         token = os.urandom(32).hex()
         with socket.create_server(("127.0.0.1", 0), backlog=1) as listener:
             host, port = listener.getsockname()
@@ -289,6 +296,10 @@ _LIBRARIES = sys.stdlib_module_names | {__name__.partition(".")[0]}
 def _module(frame: FrameType) -> str:
     """Return the name of the package, or the module outside one, whose code runs in a frame."""
     return str(frame.f_globals.get("__name__")).partition(".")[0]
+
+
+def _never_trace_this() -> None:
+    _never_trace(threading.current_thread())
 
 
 def _never_trace(thread: threading.Thread) -> None:
