@@ -143,6 +143,16 @@ def run(fields: dict[str, str], ignored: list[str], language: Language | None = 
         os.umask(mask)
     except (OSError, ValueError) as error:
         _give_up(getattr(error, "strerror", None) or str(error))
+
+    def give_back() -> None:
+        connect.remove(path, info, keep_file=in_file is not None)
+
+    def end(*_: object) -> NoReturn:
+        channels.unlink()
+        give_back()
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, end)  # until there is somebody to say goodbye to
     if info != in_file:  # never rewrite what is right: its launcher may be reading it
         try:
             connect.save(path, info)
@@ -155,7 +165,7 @@ def run(fields: dict[str, str], ignored: list[str], language: Language | None = 
         try:
             handshake.register(registration, info, channels.session)
         except OSError as error:
-            connect.remove(path, info)
+            give_back()
             _give_up(f"cannot register with the launcher: {error.strerror}")
     # -- the rest
     from .kernel import interrupt
@@ -168,18 +178,11 @@ def run(fields: dict[str, str], ignored: list[str], language: Language | None = 
         language = PYTHON
     sys.setswitchinterval(TURN)
     kernel = Kernel(channels, info, language, history)
-    if in_file is None:
-        kernel.clean_up.append(lambda: connect.remove(path, info))
+    kernel.clean_up.append(give_back)
     life = Life(kernel)
     interrupt.install(kernel.main, channels, kernel.quit)
-    if not info["key"]:
-        log.write("the connection file has no key: messages are not signed, and anybody may run code here")
-    if connect.is_open_to_others(info):
-        log.write(
-            f"bound to {info['ip']} without curve keys: whoever is on the network's way reads all that is said"
-        )
-    if in_file is not None and connect.is_others(path):
-        log.write(f"other users can write the connection file {path}, and so run code here")
+    for danger in connect.dangers(path, info, given=in_file is not None):
+        log.write(danger)
     if ignored:
         log.write(f"ignored: {' '.join(ignored)}")
     if record_path:

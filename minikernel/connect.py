@@ -47,8 +47,8 @@ _DEFAULTS: dict[str, Any] = {
 }
 #: Bytes that the path of a unix socket may have (sys/un.h).
 UNIX_PATH = 103 if sys.platform == "darwin" else 107
-#: How the names of directories begin that hold nothing but sockets.
-_PRIVATE = "minikernel-"
+#: How the names of directories begin that hold nothing but sockets, or connection files (``private``).
+_PRIVATE = ("minikernel-ipc-", "minikernel-runtime-")
 
 #: The connection file and fields of the kernel that this process is, if it is one.
 _running: tuple[str, dict[str, Any]] | None = None
@@ -456,30 +456,37 @@ def save(path: str, info: dict[str, Any]) -> None:
             os.chmod(directory, os.stat(directory).st_mode | 0o1000)
 
 
-def remove(path: str, info: dict[str, Any]) -> None:
-    """Take a connection file away, and the directory that `choose_ports` has made for its sockets."""
-    with suppress(OSError):  # somebody else has done it
-        os.unlink(path)
-    for directory in {os.path.dirname(path), os.path.dirname(info["ip"])}:
-        if os.path.basename(directory).startswith(_PRIVATE):
-            with suppress(OSError):  # there is something in it
-                os.rmdir(directory)
+def remove(path: str, info: dict[str, Any], *, keep_file: bool = False) -> None:
+    """Take a connection file away, if it is not to be kept, and the private directories that nothing is in."""
+    if not keep_file:
+        with suppress(OSError):  # somebody else has done it
+            os.unlink(path)
+    for directory in _private_directories(path, info):
+        from .private import let_go
+
+        with suppress(OSError):  # there is something in it
+            os.rmdir(directory)
+            let_go(directory)
 
 
-def is_open_to_others(info: dict[str, Any]) -> bool:
-    """Tell whether other machines can reach the kernel, and what is on the way read what it says."""
+def _private_directories(path: str, info: dict[str, Any]) -> set[str]:
+    """Return those of the directories of a connection file and of sockets that nobody has but kernels."""
+    directories = {os.path.dirname(path), os.path.dirname(info["ip"]) if info["transport"] == "ipc" else ""}
+    return {directory for directory in directories if os.path.basename(directory).startswith(_PRIVATE)}
+
+
+def dangers(path: str, info: dict[str, Any], given: bool) -> Iterator[str]:
+    """Give a line for each way in which others get at a kernel; it was `given` its connection file, or made it."""
     ip = info["ip"]
+    if not info["key"]:
+        yield "the connection file has no key: messages are not signed, and anybody may run code here"
     here = info["transport"] == "ipc" or ip in ("localhost", "::1") or ip.startswith("127.")
-    return not here and not info.get("curve_secretkey")
-
-
-def is_others(path: str) -> bool:
-    """Tell whether another user than this one and root may have written a file."""
-    try:
+    if not here and not info.get("curve_secretkey"):
+        yield f"bound to {ip} without curve keys: whoever is on the network's way reads all that is said"
+    with suppress(OSError):  # gone since it was read
         status = os.stat(path)
-    except OSError:
-        return False  # gone since it was read
-    return os.name != "nt" and (status.st_uid not in (0, os.geteuid()) or bool(status.st_mode & 0o002))
+        if given and os.name != "nt" and (status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o002):
+            yield f"other users can write the connection file {path}, and so run code here"
 
 
 def choose_ports(info: dict[str, Any], path: str) -> None:
@@ -500,9 +507,9 @@ def choose_ports(info: dict[str, Any], path: str) -> None:
         if info["ip"] == _DEFAULTS["ip"]:
             info["ip"] = os.path.splitext(os.path.abspath(path))[0] + "-ipc"
             if len(os.fsencode(info["ip"])) > UNIX_PATH - len("-65535"):
-                from tempfile import mkdtemp
+                from .private import make, new_name
 
-                info["ip"] = os.path.join(mkdtemp(prefix=_PRIVATE), "ipc")
+                info["ip"] = os.path.join(make(new_name("ipc")), "ipc")
             else:
                 _make_runtime_dir(os.path.dirname(info["ip"]))
         taken = {info[port] for port in PORTS}
@@ -553,6 +560,13 @@ def choose(name: str | None, options: dict[str, Any]) -> tuple[str, dict[str, An
         path, in_file = new_path(info.get("kernel_id")), None
     if info["transport"] == "ipc":
         choose_ports(info, path)
+    for directory in _private_directories(path, info):
+        from .private import make
+
+        try:
+            make(directory)  # or it is kept as long as this process, who may not have made it, has it
+        except OSError as error:
+            raise ValueError(f"cannot use {directory}: {error.strerror}") from None
     return path, info, in_file
 
 
@@ -616,10 +630,9 @@ def _place() -> str:
             there = os.path.dirname(there)
         if os.access(there, os.W_OK):
             return directory
-    if not _private:
-        from tempfile import mkdtemp
+    from .private import make, new_name
 
-        _private = mkdtemp(prefix=_PRIVATE)
+    _private = make(_private or new_name("runtime"))  # it goes with the last file in it
     return _private
 
 

@@ -33,6 +33,7 @@ from . import connect
 from .kernel import interrupt
 from .kernel.kernel import Kernel
 from .kernel.request import current_request
+from .protocol import log
 from .protocol.channels import Channels
 from .protocol.wire import Session
 from .python.language import PYTHON
@@ -283,8 +284,7 @@ def _start(
     path, info, in_file = connect.choose(os.fspath(connection_file) if connection_file else None, fields)
     channels = Channels(info, Session(info["key"].encode(), info["signature_scheme"]))
     kernel = Guest(channels, info, path, names, keepkernel)
-    if in_file is None:
-        kernel.clean_up.append(lambda: connect.remove(path, info))
+    kernel.clean_up.append(lambda: connect.remove(path, info, keep_file=in_file is not None))
     result = EmbeddedKernel(kernel)
     if record_path := os.environ.get("MINIKERNEL_RECORD"):
         from .protocol import record
@@ -298,6 +298,8 @@ def _start(
     except BaseException:
         result.stop()
         raise
+    for danger in connect.dangers(path, info, given=in_file is not None):
+        log.write(danger)
     return result
 
 

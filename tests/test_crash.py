@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -104,17 +105,28 @@ def test_memory_runs_out(start: Start, little_memory: Path) -> None:
     successor.close()
 
 
-@pytest.mark.parametrize("how", ["shutdown", "SIGTERM"])
+@pytest.mark.parametrize("how", ["shutdown", "SIGTERM", "SIGHUP", "exit", "launcher", "hangs"])
 def test_nothing_after_a_clean_end(start: Start, tmp_path: Path, how: str) -> None:
-    kernel = start()
-    client = kernel.client()
-    client.execute("pass")
-    (file,) = tmp_path.glob("*.crash")
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    if how == "shutdown":
-        client.send("shutdown_request", {"restart": True}, "control")
-    else:
-        os.kill(kernel.pid, signal.SIGTERM)
+    launcher = subprocess.Popen(["sleep", "600"])
+    try:
+        kernel = start(env={"JPY_PARENT_PID": str(launcher.pid)})
+        client = kernel.client()
+        client.execute("pass")
+        (file,) = tmp_path.glob("*.crash")
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        if how == "exit":
+            client.execute("exit()")
+        elif how.startswith("SIG"):
+            os.kill(kernel.pid, getattr(signal, how))
+        elif how != "launcher":
+            code = "import atexit, time; atexit.register(time.sleep, 600)\nwhile True:\n    try: print('go', flush=True); time.sleep(600)\n    except BaseException: pass"
+            client.output(client.start(code if how == "hangs" else "print('go')"), "go")
+            client.send("shutdown_request", {"restart": True}, "control")
+        if how != "launcher":
+            assert kernel.wait() == 0
+    finally:
+        launcher.kill()
+        launcher.wait()
     successor = again(start, kernel)
     assert successor.execute("pass").text("stderr") == ""
     successor.execute("import os\nif not (pid := os.fork()): os._exit(5)\nos.waitpid(pid, 0)")

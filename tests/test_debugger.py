@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -163,6 +164,24 @@ def test_debug_info(kernel: KernelProcess) -> None:
     debug.client.request("shutdown_request", channel="control")
     kernel.wait()
     assert not directory.exists()
+
+
+def test_what_a_killed_kernel_has_left_is_removed(start: Callable[..., KernelProcess], tmp_path: Path) -> None:
+    def dumped() -> tuple[KernelProcess, Path]:
+        """A kernel, and the directory of its cells, which looks old."""
+        kernel = start(env={"TMPDIR": str(tmp_path)})
+        directory = Path(Debug(kernel.client())("dumpCell", code="secret")["sourcePath"]).parent
+        os.utime(directory, (0, 0))
+        return kernel, directory
+
+    (killed, left), (_, used) = dumped(), dumped()
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    others = tmp_path / "minikernel-cells-notes"  # somebody's, with a name almost like ours
+    others.mkdir(0o700)
+    os.utime(others, (0, 0))
+    dumped()
+    assert not left.exists() and used.exists() and others.exists()
 
 
 def test_inspect_variables(debug: Debug) -> None:
@@ -469,10 +488,10 @@ def test_interrupt_where_an_exception_stops(kernel: KernelProcess) -> None:
 
 
 @needs_debugpy
-def test_questions_that_an_interrupt_crosses(start: Callable[..., KernelProcess]) -> None:
+def test_questions_that_an_interrupt_crosses(start: Callable[..., KernelProcess], tmp_path: Path) -> None:
     """What a thread can't be asked any more, because it has been let go, is answered, too."""
     for _ in range(3):  # the first question takes pydevd longest
-        kernel = start()
+        kernel = start(env={"TMPDIR": str(tmp_path)})
         client = kernel.client()
         debug = Debug(client)
         debug.start()

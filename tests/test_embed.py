@@ -477,6 +477,20 @@ def test_a_connection_file_that_is_there_is_used_and_left(guests: Guests, tmp_pa
         assert sorted(os.listdir(tmp_path)) == ["mine.json"]
 
 
+@pytest.mark.parametrize(("fields", "said"), [
+    ({}, ""), ({"transport": "ipc"}, ""), ({"ip": "127.0.0.1"}, ""),
+    ({"ip": "0.0.0.0"}, "bound to 0.0.0.0 without curve keys: "), ({"key": ""}, "the connection file has no key: "),
+])  # fmt: skip
+def test_who_can_reach_it(
+    guests: Guests, tmp_path: Path, capfd: pytest.CaptureFixture[str], fields: dict[str, Any], said: str
+) -> None:
+    """It says in one line, as a kernel of its own would, where others can."""
+    kernel = guests.start({}, tmp_path / "c.json", **fields)
+    assert guests.client(kernel).execute("6 * 7").result == "42"
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == bool(said) and all(line.startswith(f"[minikernel] {said}") for line in lines)
+
+
 def test_what_keeps_a_kernel_from_starting(tmp_path: Path) -> None:
     minikernel.start({}).stop()
     before = state()

@@ -143,6 +143,22 @@ def test_no_home_and_no_passwd_entry(tmp_path: Path, home: str | None) -> None:
         assert not list(tmp_path.iterdir())
 
 
+@needs_root
+def test_an_application_without_a_home_starts_one_kernel_after_another(tmp_path: Path) -> None:
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("PYTHONPATH", ""), "TMPDIR": str(tmp_path)}
+    tmp_path.chmod(0o777)
+    code = (
+        "import minikernel, os\nbefore = len(os.listdir('/proc/self/fd'))\n"
+        "for n in range(3):\n"
+        "    with minikernel.start({}) as one, minikernel.start({}, transport='ipc') as two:\n"
+        "        print(os.path.dirname(one.connection_file) == os.path.dirname(two.connection_file))\n"
+        "    print(os.listdir(os.environ['TMPDIR']), len(os.listdir('/proc/self/fd')) - before)"
+    )
+    command = [*NOBODY, sys.executable, "-c", code]
+    done = subprocess.run(command, cwd="/", env=env, capture_output=True, text=True, timeout=TIMEOUT)
+    assert done.stdout == "True\n[] 0\n" * 3 and done.stderr == "", done
+
+
 @needs_mounts
 def test_nothing_can_be_written(tmp_path: Path, settled: str) -> None:
     script = 'mount -o remount,bind,ro / && exec "$@"'

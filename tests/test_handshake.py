@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -295,6 +296,27 @@ def test_a_launcher_that_does_not_answer(launcher: Launcher, listens: bool) -> N
         launcher.socket.close()
     kernel = launcher.start(file, "-c", command)
     assert gives_up(launcher, kernel) == f"no answer from {launcher.address} in 0.3 s"
+
+
+@pytest.mark.parametrize("transport", ["tcp", "ipc"])
+def test_a_launcher_that_thinks_better_of_it(launchers: Callable[..., Launcher], transport: str) -> None:
+    """It need not wait until the kernel's patience is at its end; and nothing of the kernel is left."""
+    directory = Path(tempfile.mkdtemp(prefix="mk", dir="/tmp"))
+    try:
+        launcher = launchers(
+            directory, f"ipc://{directory}/launcher-1" if transport == "ipc" else "tcp://127.0.0.1:*"
+        )
+        fields = {"registration_ip": f"{directory}/launcher", "registration_port": 1, "ip": f"{directory}/kernel"}
+        kernel = launcher.start(launcher.write(transport=transport, **fields if transport == "ipc" else {}))
+        launcher.hear()
+        assert len(list(directory.glob("kernel-*"))) == (5 if transport == "ipc" else 0)
+        kernel.interrupt()  # which it does not mind: a frontend's is for the cell that it takes to run
+        os.kill(kernel.pid, signal.SIGTERM)
+        assert kernel.wait() == 0 and kernel.stderr() == ""
+        assert list(launcher.runtime.glob("*")) == [] and not list(directory.glob("kernel-*"))
+        launcher.close()
+    finally:
+        shutil.rmtree(directory)
 
 
 def test_a_port_that_is_none(launcher: Launcher) -> None:

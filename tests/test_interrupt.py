@@ -34,6 +34,10 @@ class SlowDisplay:
     def _ipython_display_(self): blocks_plain()
 class SlowError(Exception):
     def __str__(self): blocks_plain()
+class Endless:
+    def __repr__(self):
+        print('go')
+        while True: pass
 def forever():
     while True: yield 1
 with open('slow_module.py', 'w') as file: file.write("import time; print('go'); time.sleep(30)")
@@ -80,6 +84,7 @@ CODES = {
     "trace": "sys.settrace(lambda *a: None); print('go')\ntry: time.sleep(30)\nfinally: sys.settrace(None)",
     "repr": "Slow()",
     "print of a repr": "print(Slow())",
+    "endless repr": "[Endless()]",
     "formatter": "SlowPage()",
     "displayed formatter": "display(SlowPage())",
     "bundle": "SlowBundle()",
@@ -330,6 +335,7 @@ def test_interrupts_at_random_moments(kernel: KernelProcess) -> None:
     """In the middle of anything, between messages, while idle: the kernel answers every request, in order."""
     client = kernel.client()
     client.execute("import asyncio, time\nclass R:\n    def _repr_html_(self): return 'x' * 1000")
+    client.execute("import minikernel.kernel.interrupt; minikernel.kernel.interrupt.PATIENCE = 1")
     codes = ["x = 1", "1 + 1", "print('a' * 100)", "R()", "display(R())", "await asyncio.sleep(0.001)",
              "for n in range(100): print(n)", "time.sleep(0.001)", "1/0", "asyncio.run(asyncio.sleep(0))"]  # fmt: skip
     chance = random.Random(7)
@@ -343,6 +349,24 @@ def test_interrupts_at_random_moments(kernel: KernelProcess) -> None:
         run = client.finish(msg_id)
         assert run.ename in (None, "KeyboardInterrupt", "ZeroDivisionError"), run.reply
     assert client.execute("6 * 7").result == "42"
+    # Python's and IPython's own code may complain where it is interrupted; the kernel has nothing to say
+    assert "[minikernel]" not in "".join(m["content"]["text"] for m in client.iopub if m["msg_type"] == "stream")
+
+
+def test_turns_that_are_too_long_are_not(kernel: KernelProcess) -> None:
+    """Else a message would be read, and the process would end, when the cell lets go: by itself, or after its turn."""
+    client = kernel.client()
+    client.execute("import sys; sys.setswitchinterval(0.002)")
+    assert client.execute("sys.getswitchinterval()").result == "0.002"
+    code = "sys.setswitchinterval(1000); print('go', flush=True)\nwhile True: pass"
+    msg_id = client.start(code)
+    client.output(msg_id, "go")
+    client.request("interrupt_request", channel="control")
+    assert client.finish(msg_id).ename == "KeyboardInterrupt"
+    assert client.execute("sys.setswitchinterval('x')").ename == "TypeError"
+    client.output(client.start(code), "go")
+    client.send("shutdown_request", {"restart": False}, "control")
+    assert kernel.wait() == 0
 
 
 def test_it_comes_up_while_the_kernel_starts(start: Callable[..., KernelProcess]) -> None:

@@ -20,7 +20,7 @@ import minikernel
 def test_shutdown(kernel: KernelProcess, channel: str) -> None:
     client = kernel.client()
     other = kernel.client()
-    client.execute("import atexit; atexit.register(print, 'atexit ran', flush=True)")
+    cell = client.execute("import atexit; atexit.register(print, 'atexit ran', flush=True)")
     run = client.request("shutdown_request", {"restart": True}, channel)
     assert run.reply == {"status": "ok", "restart": True}
     assert "shutdown_reply" in run.types
@@ -28,7 +28,9 @@ def test_shutdown(kernel: KernelProcess, channel: str) -> None:
     assert heard["content"] == {"status": "ok", "restart": True}
     text = ""  # which may come in two pieces
     while text != "atexit ran\n":
-        text += other.wait_for("iopub", lambda m: m["msg_type"] == "stream")["content"]["text"]
+        stream = other.wait_for("iopub", lambda m: m["msg_type"] == "stream")
+        assert stream["parent_header"] == cell.message["parent_header"]
+        text += stream["content"]["text"]
     assert kernel.wait() == 0
     assert kernel.connection_file.exists()  # the launcher's file is the launcher's
 
@@ -75,6 +77,24 @@ def test_all_that_could_hold_it_up_at_once(kernel: KernelProcess, tmp_path: Path
     assert kernel.wait() == 0
     assert time.monotonic() - began < 5  # 2.5 on a quiet machine
     assert mark.exists() and until(lambda: not alive(child))
+
+
+@pytest.mark.parametrize("how", ["atexit.register(os._exit, 7)", "import leaves"])
+def test_an_exit_handler_that_wants_to_be_the_last(
+    start: Callable[..., KernelProcess], tmp_path: Path, how: str
+) -> None:
+    """The children end, what was printed arrives, and the successor has nothing to tell."""
+    (tmp_path / "leaves.py").write_text("import atexit, os\natexit.register(lambda: os._exit(7))\n")
+    kernel = start()
+    client = kernel.client()
+    run = client.execute("import atexit, os, subprocess\nchild = subprocess.Popen(['sleep', '600'])\nchild.pid")
+    cell = client.start(f"{how}\natexit.register(print, 'atexit ran')")
+    client.finish(cell)
+    client.request("shutdown_request", {"restart": True}, "control")
+    assert kernel.wait() == 7 and not alive(int(run.result or 0))
+    assert client.output(cell, "ran\n") == "atexit ran\n"
+    run = start(connection_file=kernel.connection_file).client().execute("6 * 7")
+    assert run.result == "42" and run.text("stderr") == ""
 
 
 def test_sigterm_is_clean(kernel: KernelProcess) -> None:

@@ -139,8 +139,8 @@ def count(kernel: KernelProcess) -> tuple[int, int]:
 
 
 def threads(client: Client) -> None:
-    code = "import threading\nfor n in range(2000):\n    t = threading.Thread(target=print, args=(n,)); t.start(); t.join()"
-    assert client.execute(code, timeout=60).text().split() == [str(n) for n in range(2000)]
+    code = "import threading\nfor n in range(10_000):\n    t = threading.Thread(target=print, args=(n,)); t.start(); t.join()"
+    assert client.execute(code, timeout=50).text().split() == [str(n) for n in range(10_000)]
 
 
 def subshells(client: Client) -> None:

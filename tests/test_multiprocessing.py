@@ -65,6 +65,10 @@ FORKS = {
         "pid = os.fork()\nif pid == 0:\n    print('here'); quit()\nelse: os.waitpid(pid, 0)",
         True,
     ),
+    "in a cell, with a terminal of its own": (
+        "pid, fd = os.forkpty()\nif pid == 0: print('here')\nelse: print(os.read(fd, 100).decode()); os.waitpid(pid, 0)",
+        True,
+    ),
     "in a cell that awaits": (
         "await asyncio.sleep(0.01)\npid = os.fork()\nif pid == 0: print('here')\nelse: os.waitpid(pid, 0)",
         True,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,6 +111,31 @@ def test_a_child_that_lives_on_prints_into_the_running_cell(client: Client) -> N
     msg_id = client.start("import subprocess; p = subprocess.Popen(['sh', '-c', 'sleep 0.3; echo late'])")
     client.finish(msg_id)
     assert client.output(msg_id, "late") == "late\n"
+
+
+@pytest.mark.parametrize("lives_on", [False, True])
+def test_no_question_takes_a_childs_output_away(client: Client, tmp_path: Path, lives_on: bool) -> None:
+    """What a frontend asks while its user types, and what others ask all the time, runs no code."""
+    os.mkfifo(tmp_path / "fifo")
+    code = "import os, subprocess\nchild = subprocess.Popen(['sh', '-c', 'echo go; read x <fifo; echo late'])"
+    msg_id = client.start(code if lives_on else f"{code}; child.wait()")
+    client.output(msg_id, "go")
+    if lives_on:
+        client.finish_rest(msg_id)
+    for msg_type, channel in (
+        ("kernel_info_request", "control"), ("usage_request", "control"), ("kernel_info_request", "shell"),
+        ("complete_request", "shell"), ("comm_info_request", "shell"),
+    ):  # fmt: skip
+        if channel == "control" or lives_on or msg_type != "kernel_info_request":
+            client.request(
+                msg_type, {"code": "o", "cursor_pos": 1} if msg_type == "complete_request" else {}, channel
+            )
+    (tmp_path / "fifo").write_text("\n")
+    assert client.output(msg_id, "late") == "late\n"
+    if lives_on:
+        client.execute("child.wait()")
+    else:
+        client.finish_rest(msg_id)
 
 
 def test_a_forked_child_prints_into_the_cell(shared: Client) -> None:

@@ -215,6 +215,20 @@ def test_odd_values(shared: Client) -> None:
     assert run.result == "True"
 
 
+def test_a_bug_of_the_kernels_is_answered_and_said_aloud(kernel: KernelProcess) -> None:
+    """Not below a cell, but where the launcher's stderr goes."""
+    client = kernel.client()
+    client.execute("from minikernel.kernel.request import current_request as r\nkernel = r().kernel")
+    for table, channel in (("shell", "shell"), ("control", "control")):
+        client.execute(f"kernel.{table}['connect_request'] = lambda request: request.no_such_thing")
+        run = client.request("connect_request", channel=channel)
+        assert run.reply["ename"] == "AttributeError" and run.types == ["status", "status"]
+    assert not [m for m in client.iopub if m["msg_type"] in ("stream", "error")]
+    assert client.execute("6 * 7").result == "42"
+    assert kernel.stderr().count("error in the handler of connect_request:\nTraceback (most") == 2
+    kernel.log.write_text("")
+
+
 def test_a_failed_cells_locals_are_freed(client: Client) -> None:
     client.execute(
         "import weakref, gc; gc.disable()\nclass Big: pass\nrefs = []\ndef f():\n    big = Big(); refs.append(weakref.ref(big)); raise ValueError"

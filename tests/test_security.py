@@ -11,7 +11,9 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +180,61 @@ def test_what_is_planted_in_the_place_of_sockets_and_the_connection_file(
     assert victim.read_text() == "precious" and not file.is_symlink()
 
 
+HISTORY = {"MINIKERNEL_HISTORY": "{}", "MINIKERNEL_RECORD": ""}
+RECORD = {"MINIKERNEL_HISTORY": "memory", "MINIKERNEL_RECORD": "{}"}
+
+
+def plant_journal(path: Path, victim: Path) -> None:
+    """What sqlite3 would play into the file."""
+    Path(f"{path}-journal").symlink_to(victim)
+    os.chown(f"{path}-journal", NOBODY, NOBODY, follow_symlinks=False)
+
+
+PLANTS = [plant_link, plant_hard_link, plant_pipe, plant_file_of_another]
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("plant", "env"), [*((plant, env) for plant in PLANTS for env in (HISTORY, RECORD)), (plant_journal, HISTORY)]
+)
+def test_what_is_planted_in_the_place_of_what_was_said(
+    shared_directory: Path, start: Start, plant: Callable[[Path, Path], None], env: dict[str, str]
+) -> None:
+    """Neither does it go where somebody else reads it, nor into another file of ours."""
+    victim, path = shared_directory / "victim", shared_directory / "said"
+    victim.write_text("precious")
+    victim.chmod(0o644)
+    plant(path, victim)
+    if plant in (plant_link, plant_pipe):
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    before = path.read_bytes() if plant is plant_file_of_another else b""
+    kernel = start(env={name: value.format(path) for name, value in env.items()})
+    client = kernel.client()
+    assert client.execute("6 * 7").result == "42"
+    client.request("shutdown_request", {"restart": False}, "control")
+    assert kernel.wait() == 0
+    assert victim.read_text() == "precious" and stat.S_IMODE(victim.stat().st_mode) == 0o644
+    if plant is plant_file_of_another:
+        assert path.read_bytes() == before
+    (line,) = kernel.stderr().splitlines()
+    assert "another user has put it there" in line
+
+
+@pytest.mark.parametrize("env", [HISTORY, RECORD], ids=["history", "record"])
+def test_a_link_of_ones_own_is_followed(shared_directory: Path, start: Start, env: dict[str, str]) -> None:
+    (shared_directory / "private").mkdir(mode=0o700)
+    there, path = shared_directory / "private" / "there", shared_directory / "said"
+    path.symlink_to(there)
+    if env is HISTORY:
+        there.touch(0o600)
+    kernel = start(env={name: value.format(path) for name, value in env.items()})
+    client = kernel.client()
+    assert client.execute("6 * 7").result == "42"
+    client.request("shutdown_request", {"restart": False}, "control")
+    assert kernel.wait() == 0 and kernel.stderr() == ""
+    assert there.stat().st_size and stat.S_IMODE(there.stat().st_mode) == 0o600 and path.is_symlink()
+
+
 @pytest.mark.parametrize("how", ["writable", "another user's"])
 def test_a_connection_file_that_others_may_have_written(shared_directory: Path, start: Start, how: str) -> None:
     """Whoever wrote it knows the key."""
@@ -208,6 +265,35 @@ def test_sockets_of_a_long_name_have_a_private_directory(shared_directory: Path)
         client.close()
         end(kernel)
     assert not directory.exists() and list(runtime.iterdir()) == []
+
+
+def test_private_directories_of_kernels_that_were_killed_are_removed(shared_directory: Path) -> None:
+    kernels, clients = [], []
+
+    def directory() -> Path:
+        """Of the sockets of another kernel; it looks old."""
+        kernel, file = own(["--transport", "ipc"], shared_directory, JUPYTER_RUNTIME_DIR=str(runtime))
+        kernels.append(kernel)
+        clients.append(Client(file))
+        found = Path(clients[-1].info["ip"]).parent
+        os.utime(found, (0, 0))
+        return found
+
+    runtime = shared_directory / ("r" * 120)
+    try:
+        left, used = directory(), directory()
+        kernels[0].kill()
+        kernels[0].communicate()
+        assert len(list(left.iterdir())) == 5
+        third = directory()
+        assert not left.exists() and used.exists() and third.exists()
+        assert all(client.execute("6 * 7").result == "42" for client in clients[1:])
+    finally:
+        for client in clients:
+            client.close()
+        for kernel in kernels[1:]:
+            end(kernel)
+    assert not used.exists() and not third.exists()
 
 
 def test_sockets_of_a_kernel_that_was_killed_are_taken_over(shared_directory: Path, start: Start) -> None:
@@ -304,6 +390,67 @@ def test_who_can_reach_it(
             assert lines == []
     finally:
         kernel.close()
+
+
+class Wire:
+    """A line between a frontend and the ports of a kernel, and all that goes through it."""
+
+    def __init__(self, info: dict[str, Any]) -> None:
+        self.heard: list[bytes] = []
+        self._open: list[socket.socket] = []
+        self.ports = {name: self._forward(port) for name, port in info.items() if name.endswith("_port")}
+
+    def _forward(self, port: int) -> int:
+        listener = socket.create_server(("127.0.0.1", 0))
+        self._open.append(listener)
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    near, far = listener.accept()[0], socket.create_connection(("127.0.0.1", port))
+                    self._open += [near, far]
+                    for one, other in ((near, far), (far, near)):
+                        threading.Thread(target=carry, args=(one, other), daemon=True).start()
+
+        def carry(one: socket.socket, other: socket.socket) -> None:
+            with suppress(OSError):
+                while data := one.recv(1 << 16):
+                    self.heard.append(data)
+                    other.sendall(data)
+
+        threading.Thread(target=accept, daemon=True).start()
+        return int(listener.getsockname()[1])
+
+    def close(self) -> None:
+        for each in self._open:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+
+
+@pytest.mark.parametrize("encrypted", [True, False])
+def test_what_is_heard_on_the_way(start: Start, encrypted: bool) -> None:
+    import zmq
+
+    keys = dict(zip(("curve_publickey", "curve_secretkey"), zmq.curve_keypair(), strict=True)) if encrypted else {}
+    kernel = start(**keys)
+    kernel.ready()
+    info = minikernel.get_connection_info(kernel.connection_file)
+    wire = Wire(info)
+    file = kernel.connection_file.with_name("by-wire.json")
+    try:
+        minikernel.write_connection_file(file, **{**info, **wire.ports})
+        client = Client(file)
+        kernel.clients.append(client)
+        msg_id = client.start("print('said' + 'aloud'); input('a' + 'sked? ')", allow_stdin=True)
+        client.answer("answered")
+        assert client.finish(msg_id).result == "'answered'" and client.beats()
+        heard = b"".join(wire.heard)
+        secrets = (b"print(", b"saidaloud", b"asked? ", b"answered", b"execute_re", b"msg_id")
+        assert len(heard) > 4000 and [secret in heard for secret in secrets] == [not encrypted] * len(secrets)
+        assert info["key"].encode() not in heard
+    finally:
+        wire.close()
 
 
 # -- what comes in -------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from target import Target
 #: How often, here; and more is the soak command's business.
 COUNTS = {
     "requests": 3000, "vanish": 300, "welcome": 20, "interrupts": 300, "flood": 20, "fuzz": 500,
-    "damage": 3, "forks": 10, "starts": 3,
+    "damage": 3, "forks": 10, "starts": 3, "belongings": 60, "registers": 8,
 }  # fmt: skip
 
 
@@ -27,6 +28,17 @@ COUNTS = {
 def test_a_storm(kernel: KernelProcess, name: str) -> None:
     STORMS[name](Target(kernel, random.Random(name)), COUNTS[name])
     assert kernel.client().execute("6 * 7").result == "42"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="can't choose the core")
+def test_a_storm_on_one_core(kernel: KernelProcess) -> None:
+    target = Target(kernel, random.Random(1))
+    core = min(os.sched_getaffinity(kernel.pid))
+    for thread in os.listdir(f"/proc/{kernel.pid}/task"):  # later ones inherit it
+        os.sched_setaffinity(int(thread), {core})
+    STORMS["requests"](target, 1000)
+    code = "import os; {frozenset(os.sched_getaffinity(int(t))) for t in os.listdir('/proc/self/task')}"
+    assert target.client.execute(code).result == f"{{frozenset({{{core}}})}}"
 
 
 def test_what_is_kept_waiting_overtakes_and_the_rest_keeps_its_order(kernel: KernelProcess, tmp_path: Path) -> None:

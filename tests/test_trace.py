@@ -291,6 +291,15 @@ def test_what_a_killed_relay_has_left_is_removed(relay: Start, tmp_path: Path) -
     assert not own.exists() and living.exists()
 
 
+def test_it_says_who_can_reach_it(relay: Start) -> None:
+    """The relay is what the network sees, and not the kernel behind it."""
+    kernel = relay(ip="0.0.0.0")
+    assert kernel.client().execute("6 * 7").result == "42"
+    end(kernel)
+    (line,) = kernel.stderr().splitlines()
+    assert line.startswith("[minikernel] bound to 0.0.0.0 without curve keys")
+
+
 def test_it_ends_with_its_launcher(relay: Start) -> None:
     launcher = subprocess.Popen(["sleep", "600"])
     kernel = relay(env={"JPY_PARENT_PID": str(launcher.pid)})

@@ -22,6 +22,7 @@ from time import strftime, time
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from .. import __builtins__ as __builtins__
+from .. import private
 from ..protocol import log
 from .worker import in_thread
 
@@ -182,6 +183,8 @@ class HistoryFile:
             _make(path)
         elif not os.path.exists(path) or not os.path.getsize(path):
             return None
+        for suffix in ("", "-journal", "-wal", "-shm"):  # sqlite3 would believe and write those, too
+            private.check(path + suffix)
         found = os.stat(path)
         try:
             with closing(_connect(path, seconds)) as db:

@@ -31,6 +31,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from os import getpgrp, getpid, killpg
 from threading import Timer, get_ident, main_thread
 from types import CodeType, FrameType
@@ -123,6 +124,11 @@ def checkpoint() -> None:
         raise KeyboardInterrupt
 
 
+def forget() -> None:
+    """Drop the KeyboardInterrupt that waits for this thread, if one does: what it was for has ended."""
+    pending.discard(get_ident())
+
+
 def install(worker: Worker, channels: Channels, terminate: Callable[[], object]) -> None:
     """Handle SIGINT for `worker`, which runs in the main thread, and call `terminate` on `ENDS`.
 
@@ -162,7 +168,7 @@ def install(worker: Worker, channels: Channels, terminate: Callable[[], object])
                 told = False
             elif not told:
                 told = True
-                channels.call_later(PATIENCE, tell)
+                channels.call_later(PATIENCE, partial(tell, worker.running, _felt))
             _heard = max(_heard + 1, _felt)
         if signal.SIGINT in signals:
             channels.call_later(AFTER, lambda: look_after(AFTER))
@@ -185,10 +191,11 @@ def install(worker: Worker, channels: Channels, terminate: Callable[[], object])
         if worker.running is None:
             nudge()
 
-    def tell() -> None:
-        request, frame = worker.running, sys._current_frames().get(worker.ident)
+    def tell(request: Request | None, felt: int) -> None:
+        frame = sys._current_frames().get(worker.ident)
         ours = signal.getsignal(signal.SIGINT) is on_sigint and signal.getsignal(NUDGE) is _on_nudge
-        if ours and held is None and stuck and request and frame and not got_through():
+        still = worker.running is request and (worker.ident in pending or _felt == felt)
+        if ours and held is None and stuck and request and frame and still and not got_through():
             stuck(request, frame)
 
     channels.on_signals = arrived

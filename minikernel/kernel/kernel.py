@@ -112,6 +112,8 @@ class Kernel:
         self.before_output: Callable[[], None] = lambda: None
         #: Called when the process ends by itself: what removes the files that it has made.
         self.clean_up: list[Callable[[], object]] = []
+        #: What ``os._exit`` means while the process ends: it gets the status.
+        self.ending: Callable[[int], object] | None = None
         #: Called by `stop`, in the control thread.
         self.on_stop: Callable[[], None] = lambda: None
         self._debugger: bool | None = None
@@ -252,7 +254,8 @@ class Kernel:
                 self._publish_status(request, "busy")
                 request.started = now()
             try:
-                request.make_current()  # not before: a thread that was born in C may print at any moment
+                # not before: a thread that was born in C may print at any moment
+                request.make_current(beside=request.msg_type in self.control)
                 content = self._handle(request)
                 if getpid() != self.pid:
                     _exit(0)  # a callback has forked, and this is the child: its sockets are its parent's

@@ -26,7 +26,7 @@ from importlib import import_module
 from os import _exit, kill
 from threading import Event, Lock, Thread, current_thread, enumerate, main_thread
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import __builtins__ as __builtins__
 from ..protocol import log
@@ -65,16 +65,21 @@ class Life:
         if not self._ending.acquire(blocking=False):
             Event().wait()  # another thread is at it
         kernel = self._kernel
-        steps = (
+        self._steps = iter((
             kernel.history.end, run_exit_handlers, _join_threads, _end_children, kernel.before_output,
             kernel.channels.close,
-        )  # fmt: skip
-        for step in steps:
+        ))  # fmt: skip
+        kernel.ending = self._go_on
+        self._go_on(0)
+
+    def _go_on(self, status: int) -> NoReturn:
+        """Take the steps that are left, and exit.  An exit handler may call it, by ``os._exit``."""
+        for step in self._steps:
             try:
                 step()
             except BaseException as error:  # of the user's handler of a signal, or of what a cell has broken
                 log.traceback("the end of the kernel", error)
-        self._exit()
+        self._exit(status)
 
     def _end_at_last(self) -> None:
         """End the process after a while: something has hung, and so the children's turn may not have come."""
@@ -86,12 +91,12 @@ class Life:
         finally:
             self._exit()
 
-    def _exit(self) -> None:
+    def _exit(self, status: int = 0) -> NoReturn:
         try:
             for clean in reversed(self._kernel.clean_up):
                 clean()
         finally:
-            _exit(0)
+            _exit(status)
 
     def _watch_launcher(self, pid: str) -> None:
         if not pid.isdigit() or int(pid) in (1, os.getpid()):

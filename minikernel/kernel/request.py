@@ -6,7 +6,7 @@ an output belongs to.  So the parent of an output is a value, found by `current_
 
 1. the context's: a task, a callback and a job of an executor keep the request that made them;
 2. else the thread's: a thread keeps the request that started it;
-3. else the latest request, for threads that were born in C.  Never an empty parent.
+3. else the latest request that may run code, for threads that were born in C.  Never an empty parent.
 
 Next: ``kernel.worker``.
 """
@@ -128,10 +128,16 @@ class Request:
         """Claim this request for `who`, who may do so again; False when another has it."""
         return self.claim is None or self.claim.setdefault("by", who) is who
 
-    def make_current(self) -> None:
-        """Make this the request of this context, and the latest of all."""
-        self.make_latest()
-        _current.set(self)
+    def make_current(self, beside: bool) -> None:
+        """Make this the request of this context, and the latest of all.
+
+        What is answered `beside` user code must not be taken for the cell that a child or C code prints for.
+        """
+        if beside and self.kernel.owns_process and _latest is not None:
+            _current.set(None)
+        else:
+            self.make_latest()
+            _current.set(self)
 
     def make_latest(self) -> None:
         """Make this the request of all that has no other, where there is nothing but the kernel."""
@@ -141,7 +147,7 @@ class Request:
 
 
 def latest_request() -> Request | None:
-    """Return the request that was last begun, in whatever thread."""
+    """Return the request that was last begun, in whatever thread, of those that may run code."""
     return _latest
 
 

@@ -238,7 +238,11 @@ class Channels:
         self._context.term()  # ends the proxy, whose thread closes its socket
         self._heartbeat.join()
         self.outbox.abandon()
-        for path in self._paths:  # of ipc sockets; libzmq forgets some
+        self.unlink()
+
+    def unlink(self) -> None:
+        """Remove the files of ipc sockets, of which libzmq forgets some."""
+        for path in self._paths:
             if os.path.exists(path):
                 os.unlink(path)
 

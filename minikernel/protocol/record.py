@@ -24,6 +24,7 @@ from time import time
 from typing import Any
 
 from .. import __builtins__ as __builtins__
+from .. import private
 from . import log
 from .channels import Channels
 from .encoding import dumps
@@ -69,7 +70,7 @@ class Recorder:
         self._foreign = foreign
         self._session = session
         # of a pipe that nobody reads, no kernel may come to a halt
-        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600)
+        self._fd = private.open_file(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)
         if stat.S_ISREG(os.fstat(self._fd).st_mode):
             os.fchmod(self._fd, 0o600)
 

@@ -39,8 +39,11 @@ class Evidence:
     """
 
     def __init__(self, kernel: Kernel, connection_file: str) -> None:
+        self._kernel = kernel
         self._path = connection_file.removesuffix(".json") + ".crash"
         self._pid = os.getpid()
+        self._exit = os._exit
+        os._exit = self._exit_and_say
         self._oom = _oom_kills()
         #: What the predecessor died of, in words; empty when it ended well.
         self.of_predecessor = self._read()
@@ -58,8 +61,6 @@ class Evidence:
         if hasattr(os, "register_at_fork"):  # a child dies below the cell that has forked it
             os.register_at_fork(after_in_child=lambda: self._enable(2))
         kernel.clean_up.append(self.remove)
-        self._exit = os._exit
-        os._exit = self._exit_and_say
         self.note("idle")
 
     def note(self, state: str) -> None:
@@ -82,6 +83,8 @@ class Evidence:
                 log.complain("cannot remove", str(error))
 
     def _exit_and_say(self, status: int) -> Any:
+        if os.getpid() == self._pid and self._kernel.ending is not None:
+            self._kernel.ending(status)
         if os.getpid() == self._pid and os.path.exists(self._path):
             with suppress(OSError):  # a full disk, or a cell has closed it
                 os.write(self._fd, f"os._exit({status})\n".encode())

@@ -18,19 +18,17 @@ Without debugpy all that needs no tracer works, and `initialize` says what to in
 
 from __future__ import annotations
 
-import atexit
 import os
 import re
 import reprlib
-import shutil
 import struct
 import sys
 from collections.abc import Callable
-from tempfile import gettempdir
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .. import __builtins__ as __builtins__
+from .. import private
 from ..kernel.request import Request
 from . import display
 from .tracer import PACKAGE, Failed, Tracer
@@ -72,7 +70,7 @@ class Debugger:
         self._stepping = False
         self._breakpoints: dict[str, list[Content]] = {}
         self._shown: list[Any] = []
-        self._directory = os.path.join(os.path.realpath(gettempdir()), f"minikernel-{os.urandom(8).hex()}")
+        self._directory = os.path.realpath(private.new_name("cells"))
         self._own: dict[str, Callable[[Content], Content]] = {
             method.__name__: method
             for method in (
@@ -170,8 +168,8 @@ class Debugger:
         data = code.encode(errors="surrogatepass")
         path = os.path.join(self._directory, f"{murmur2(data, SEED)}.py")
         if not os.path.isdir(self._directory):
-            os.mkdir(self._directory, 0o700)
-            atexit.register(shutil.rmtree, self._directory, ignore_errors=True)
+            private.make(self._directory)
+            self._kernel.clean_up.append(lambda: private.remove(self._directory))
         with open(path, "wb") as file:
             file.write(data)
         return path

@@ -132,6 +132,7 @@ class Interpreter:
 
     def cell_ended(self) -> None:
         """Do what is to be done when user code has run; show what goes wrong with it."""
+        interrupt.forget()  # or it would end a callback, and nothing of the user's
         for callback in tuple(self.after_cell):
             try:
                 interrupt.call(callback)

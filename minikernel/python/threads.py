@@ -2,10 +2,14 @@
 
 A thread takes the request of the code that starts it, a job of a pool that of the code that submits it:
 so what they print finds its cell, long after that cell has ended (``kernel.request``).
+
+And the kernel's threads have their turn beside the user's, whatever a cell says to `sys.setswitchinterval`: an
+interrupt that comes as a message, and a shutdown, would wait as long as that.
 """
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -16,9 +20,19 @@ from ..kernel import interrupt
 from ..kernel.request import Request, _current, current_request, inherit
 from . import imports
 
+#: Seconds that a thread may compute while others wait for the interpreter lock.
+LONGEST_TURN = 0.02
+
 
 def install() -> None:
-    """Let `Thread.start` and thread pools hand the current request on."""
+    """Let `Thread.start` and thread pools hand the current request on, and no thread compute for too long."""
+    set_interval = sys.setswitchinterval
+
+    def setswitchinterval(interval: float, /) -> None:
+        set_interval(min(interval, LONGEST_TURN))
+
+    setswitchinterval.__doc__ = set_interval.__doc__
+    sys.setswitchinterval = setswitchinterval
     start = threading.Thread.start
 
     def start_with_request(self: threading.Thread) -> None:

@@ -16,10 +16,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
-from tempfile import TemporaryDirectory
 from typing import IO, Any
 
-from .. import connect
+from .. import connect, private
 from .install import find
 
 #: prctl's number for "send me this signal when my parent dies" (linux/prctl.h).
@@ -133,9 +132,9 @@ class Kernel:
     def __init__(self, name: str) -> None:
         self._name = name
         self.spec = kernelspec(name)[1]
-        self._directory = TemporaryDirectory(prefix="minikernel-", ignore_cleanup_errors=True)
-        self.path = os.path.join(self._directory.name, "kernel-tool.json")
-        self._log = Path(self._directory.name, "log")
+        self._directory = private.make(private.new_name("tool"))
+        self.path = os.path.join(self._directory, "kernel-tool.json")
+        self._log = Path(self._directory, "log")
         self._process: subprocess.Popen[bytes] | None = None
         self.info: dict[str, Any] = {}
 
@@ -149,7 +148,7 @@ class Kernel:
         """
         if not again:
             self.info = connect.write_connection_file(self.path).info
-        home = self._directory.name
+        home = self._directory
         env = {"MINIKERNEL_HISTORY": "memory", "IPYTHONDIR": os.path.join(home, "ipython")}
         with open(self._log, "ab") as log:
             self._process = start(self._name, self.path, log, log, env=env, cwd=home)
@@ -193,4 +192,4 @@ class Kernel:
     def close(self) -> None:
         """End what runs, and remove what it had."""
         self.kill()
-        self._directory.cleanup()
+        private.remove(self._directory)

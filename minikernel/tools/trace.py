@@ -20,21 +20,15 @@ would be without it.  Next: ``relay`` → ``transcript`` → ``violations``, ``l
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable
-from glob import escape as glob_escape
-from glob import glob
 from pathlib import Path
 from typing import Any
 
-from .. import connect
+from .. import connect, private
 from ..protocol import handshake, log
 from ..protocol.channels import Channels, Tracer
 from ..protocol.record import Recorder
@@ -47,8 +41,6 @@ from .transcript import Seen, Show, Tap, Transcript, View
 
 #: Seconds that a kernel has to end in when it is told to; frontends wait about as long.
 PATIENCE = 2.5
-#: Seconds for which a directory that is not locked is left alone: it may be about to be.
-GRACE = 60.0
 #: What a frontend's command line has where the connection file's path goes; without it, --existing is added.
 PLACE = "{connection_file}"
 _PASSED_ON = (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
@@ -144,7 +136,7 @@ class Relayed:
         registration = {name: front.pop(name) for name in tuple(front) if name.startswith("registration_")}
         self._front = front
         self._ours = in_file is None
-        self._directory = _private_directory()
+        self._directory = private.make(private.new_name("trace"))
         try:
             own = os.path.join(self._directory, os.path.basename(self._path))
             self._relay = Relay(front)
@@ -155,6 +147,8 @@ class Relayed:
             self._relay.tracers += tracers(options, front, self._path, relayed=True)
             if front != in_file:
                 connect.save(self._path, front)
+            for danger in connect.dangers(self._path, front, given=in_file is not None):
+                log.write(danger)
             if registration.get("registration_port"):  # the launcher has left the ports to the kernel
                 handshake.register(registration, front, Session(front["key"].encode(), front["signature_scheme"]))
             self._frontend: subprocess.Popen[bytes] | None = None
@@ -239,34 +233,9 @@ class Relayed:
             signal.setitimer(signal.ITIMER_REAL, PATIENCE)
 
     def _clean_up(self) -> None:
-        shutil.rmtree(self._directory, ignore_errors=True)
+        private.remove(self._directory)
         if self._ours:
             connect.remove(self._path, self._front)
-
-
-def _private_directory() -> str:
-    """Return a new directory for one kernel, locked while this process lives, and remove those that nobody locks.
-
-    A relay that is killed can't clean up, and in its directory is a key.
-    """
-    prefix = os.path.join(tempfile.gettempdir(), "minikernel-trace-")
-    for path in glob(glob_escape(prefix) + "*"):
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        except OSError:
-            continue  # another's
-        try:
-            status = os.fstat(fd)
-            if status.st_uid == os.getuid() and time.time() - status.st_mtime > GRACE:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(path, ignore_errors=True)
-        except OSError:
-            pass  # its relay lives
-        finally:
-            os.close(fd)
-    directory = tempfile.mkdtemp(prefix="minikernel-trace-")
-    fcntl.flock(os.open(directory, os.O_RDONLY), fcntl.LOCK_EX)  # the system closes it, whatever comes
-    return directory
 
 
 def _with_file(command: list[str], path: str) -> list[str]:

@@ -29,7 +29,7 @@ from target import Target  # noqa: E402
 #: How often a storm does its thing in one turn; a full turn of all takes some minutes.
 TURN = {
     "requests": 20_000, "vanish": 500, "welcome": 100, "interrupts": 1000, "flood": 200, "fuzz": 3000,
-    "damage": 20, "forks": 50, "starts": 20,
+    "damage": 20, "forks": 50, "starts": 20, "belongings": 1000, "registers": 40,
 }  # fmt: skip
 
 

@@ -8,19 +8,21 @@ generator alone, so that a seed repeats what was asked, if not when.
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
 import subprocess
+import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import fuzz as fuzzing
 import zmq
-from client import TIMEOUT, alive, endpoint
+from client import TIMEOUT, KernelProcess, alive, endpoint
 from damage_cells import CELLS
 from target import Ledger, Target
 
@@ -261,6 +263,112 @@ def starts(target: Target, count: int) -> Counter[str]:
     return Counter(starts=count)
 
 
-STORMS = {
-    each.__name__: each for each in (requests, vanish, welcome, interrupts, flood, fuzz, damage, forks, starts)
+#: How a cell gives something away that prints its number later, when `go` says so.
+BELONGINGS = {
+    "a thread": "t = threading.Thread(target=lambda: (go.wait(60), print({n}))); t.start(); own.append(t.join)",
+    "a thread of a thread": "def f():\n    t = threading.Thread(target=lambda: (go.wait(60), print({n}))); t.start(); own.append(t.join)\n"
+    "t = threading.Thread(target=f); t.start(); t.join()",
+    "a job": "f = pool.submit(lambda: (go.wait(60), print({n}))); own.append(f.result)",
+    "a task": "async def f():\n    await event.wait(); print({n})\nt = asyncio.create_task(f()); tasks.append(t)",
+    "a failing task": "async def f():\n    await event.wait(); raise ValueError({n})\nt = asyncio.create_task(f()); tasks.append(t)",
+    "a timer": "async def f():\n    await event.wait(); asyncio.get_running_loop().call_later(0.001, print, {n}); await asyncio.sleep(0.01)\n"
+    "t = asyncio.create_task(f()); tasks.append(t)",
+    "a task that awaits a thread": "async def f():\n    await event.wait(); await asyncio.to_thread(print, {n})\n"
+    "t = asyncio.create_task(f()); tasks.append(t)",
 }
+SET_UP = (
+    "import asyncio, gc, threading\nfrom concurrent.futures import ThreadPoolExecutor\n"
+    "go, event, own, tasks, t, f = threading.Event(), asyncio.Event(), [], [], None, None\npool = ThreadPoolExecutor(100)"
+)
+SET_OFF = (
+    "go.set(); event.set()\nfor wait in own: wait()\nawait asyncio.wait(tasks) if tasks else None\n"
+    "pool.shutdown(); del t, f; tasks.clear(); gc.collect();"
+)
+
+
+def belongings(target: Target, count: int) -> Counter[str]:
+    """Threads, jobs, tasks and timers of many cells print at once; each line comes below the cell that it is of."""
+    client, chance = target.client, target.chance
+    for start in range(0, count, 50):
+        client.execute(SET_UP)
+        cells = {}
+        for n in range(start, min(start + 50, count)):
+            kind = chance.choice(list(BELONGINGS))
+            run = client.execute(BELONGINGS[kind].format(n=f"'<{n}>'"))
+            assert run.status == "ok", (kind, run.reply)
+            cells[n] = (run.message["parent_header"]["msg_id"], kind)
+        run = client.execute(SET_OFF)
+        assert run.status == "ok" and not run.outputs, run.messages
+        left = dict(cells)
+        while left:
+            message = client.wait_for("iopub", lambda m: m["msg_type"] == "stream", TIMEOUT)
+            for n in map(int, re.findall(r"<(\d+)>", message["content"]["text"])):
+                assert message["parent_header"]["msg_id"] == cells[n][0], f"{cells[n][1]} prints below another cell"
+                left.pop(n, None)
+        client.iopub.clear()
+    return Counter({"lines in their cells": count, "requests": count})
+
+
+class Grabber:
+    """A thread that takes ports of this machine and gives them back, all the time."""
+
+    def __init__(self) -> None:
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._grab)
+
+    def __enter__(self) -> Grabber:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _grab(self) -> None:
+        held: deque[socket.socket] = deque()
+        while not self._ended.wait(0.001):
+            held.append(socket.create_server(("127.0.0.1", 0)))
+            if len(held) > 500:
+                held.popleft().close()
+        for each in held:
+            each.close()
+
+
+def registers(target: Target, count: int) -> Counter[str]:
+    """Kernels start, some at once, that choose their ports themselves and register, while others take and leave ports."""
+    directory, key = target.kernel.connection_file.parent, "a key"
+    for start in range(0, count, 8):
+        names = [f"{os.urandom(4).hex()}-{n}" for n in range(start, min(start + 8, count))]
+        with ExitStack() as stack:
+            stack.enter_context(Grabber())
+            launcher = stack.enter_context(target.client.context.socket(zmq.ROUTER))
+            launcher.linger, port = 0, launcher.bind_to_random_port("tcp://127.0.0.1")
+            kernels = {}
+            for name in names:
+                info = {"kernel_id": name, "registration_ip": "127.0.0.1", "registration_port": port, "key": key}
+                file = directory / f"registration-{name}.json"
+                file.write_text(json.dumps(info))
+                env = {"JUPYTER_RUNTIME_DIR": str(directory)}
+                kernels[name] = KernelProcess(directory, env=env, connection_file=file)
+                stack.callback(kernels[name].close)
+            for _ in names:
+                assert launcher.poll(TIMEOUT * 1000), [kernel.stderr() for kernel in kernels.values()]
+                peer, *_, content = launcher.recv_multipart()
+                acknowledged = [b"ACK"]
+                launcher.send_multipart([peer, DELIMITER, Session(key.encode()).sign(acknowledged), *acknowledged])
+                kernel = kernels[json.loads(content)["kernel_id"]]
+                kernel.connection_file = directory / f"kernel-{json.loads(content)['kernel_id']}.json"
+                client = kernel.client()
+                assert client.execute("import os; os.getpid()").result == str(kernel.pid)
+                client.send("shutdown_request", {"restart": False}, "control")
+            for kernel in kernels.values():
+                assert kernel.wait() == 0, kernel.stderr()
+    return Counter(starts=count)
+
+
+STORMS = {
+    each.__name__: each
+    for each in (
+        requests, vanish, welcome, interrupts, flood, fuzz, damage, forks, starts, belongings, registers,
+    )
+}  # fmt: skip
