@@ -19,6 +19,7 @@ import builtins
 import re
 import sys
 import types
+from _thread import start_new_thread
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -26,7 +27,6 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from .. import __builtins__ as __builtins__
-from ..kernel.worker import in_thread
 from .cursor import without_wrong_escapes
 
 T = TypeVar("T")
@@ -79,7 +79,7 @@ def latest(answers: Iterator[T], otherwise: T, seconds: float = 0.0) -> T:
             failures.append(error)
         over.put(None)
 
-    in_thread(work)
+    start_new_thread(work, ())
     with suppress(Empty):
         over.get(timeout=max(BUDGET, seconds))
     in_time = False
