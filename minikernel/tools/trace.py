@@ -140,7 +140,7 @@ class Relayed:
         try:
             own = os.path.join(self._directory, os.path.basename(self._path))
             self._relay = Relay(front)
-            back = {**front, **dict.fromkeys(connect.PORTS, 0), "ip": "127.0.0.1"}
+            back = {**front, **dict.fromkeys(connect.PORTS, 0), "ip": _own_address()}
             connect.choose_ports(back, own)
             connect.save(own, back)
             self._relay.connect(back)
@@ -236,6 +236,13 @@ class Relayed:
         private.remove(self._directory)
         if self._ours:
             connect.remove(self._path, self._front)
+
+
+def _own_address() -> str:
+    """Return an address of this machine that nobody else has, where it has so many: a port stays free there."""
+    if sys.platform != "linux":
+        return "127.0.0.1"
+    return "127.{}.{}.{}".format(*(byte % 254 + 1 for byte in os.urandom(3)))
 
 
 def _with_file(command: list[str], path: str) -> list[str]:
