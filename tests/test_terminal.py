@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -86,7 +87,8 @@ def test_a_window_of_tmux(tmux: Callable[..., str], start: Any) -> None:
     tmux("send-keys", "secret * 7", "Enter")
     wait_for(lambda: "]: 42" in tmux("capture-pane", "-p"))
     assert client.execute("secret").result == "6"
-    tmux("send-keys", "C-d")
+    wait_for(lambda: re.search(r"In \[\d+\]:\s*$", tmux("capture-pane", "-p").split("]: 42")[-1]))
+    tmux("send-keys", "C-d")  # at a prompt: before it nobody listens
     wait_for(lambda: "[y]/n" in tmux("capture-pane", "-p"))
     tmux("send-keys", "y", "Enter")
     wait_for(lambda: len(tmux("list-windows").splitlines()) == 1)
