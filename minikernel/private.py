@@ -35,7 +35,8 @@ def check(path: str) -> None:
 def _check(path: str, found: os.stat_result) -> None:
     mode = found.st_mode
     ours = found.st_uid in (0, os.geteuid()) and not (stat.S_ISREG(mode) and found.st_nlink > 1)
-    if not ours and not stat.S_ISCHR(mode):  # a terminal is its user's, whoever this process runs as
+    shared = os.stat(os.path.dirname(path) or ".").st_mode & 0o022  # else only who may: root in another's home
+    if shared and not ours and not stat.S_ISCHR(mode):  # a terminal is its user's, whoever this process runs as
         raise PermissionError(errno.EPERM, "another user has put it there", path)
 
 
