@@ -34,6 +34,10 @@ class SlowDisplay:
     def _ipython_display_(self): blocks_plain()
 class SlowError(Exception):
     def __str__(self): blocks_plain()
+class Dying:
+    def __del__(self): blocks_plain()
+after_fork = []
+os.register_at_fork(after_in_parent=lambda: after_fork and after_fork.pop()())
 class Endless:
     def __repr__(self):
         print('go')
@@ -42,7 +46,7 @@ def forever():
     while True: yield 1
 with open('slow_module.py', 'w') as file: file.write("import time; print('go'); time.sleep(30)")
 import sys; sys.path.insert(0, os.getcwd())
-import concurrent.futures, getpass, multiprocessing, queue, re, select, signal
+import concurrent.futures, getpass, multiprocessing, queue, re, select, signal, weakref
 """
 
 CODES = {
@@ -82,6 +86,9 @@ CODES = {
     "import": "sys.modules.pop('slow_module', None); import slow_module",
     "exec": "exec('blocks_plain()')",
     "trace": "sys.settrace(lambda *a: None); print('go')\ntry: time.sleep(30)\nfinally: sys.settrace(None)",
+    "__del__": "Dying(); time.sleep(30)",
+    "weak reference": "r = weakref.ref(it := Endless(), lambda r: blocks_plain()); del it; time.sleep(30)",
+    "after a fork": "after_fork.append(blocks_plain)\nif not os.fork(): os._exit(0)\ntime.sleep(30)",
     "repr": "Slow()",
     "print of a repr": "print(Slow())",
     "endless repr": "[Endless()]",
@@ -135,6 +142,24 @@ def test_an_event_loop_is_not_torn(kernel: KernelProcess, subshell: bool) -> Non
         client.output(msg_id, "go")
         kernel.interrupt()
         assert client.finish(msg_id).ename == "KeyboardInterrupt"
+
+
+def test_a_subshell_keeps_what_python_ignores(kernel: KernelProcess) -> None:
+    client = kernel.client()
+    client.execute(PREPARE)
+    subshell_id = client.request("create_subshell_request", channel="control").reply["subshell_id"]
+    header = client.session.msg_header("execute_request") | {"subshell_id": subshell_id}
+    code = "class D:\n    def __del__(self):\n        print('go')\n        while True: pass\nD()\nwhile True: pass"
+    msg_id = client.send("execute_request", {"code": code}, header=header)
+    client.output(msg_id, "go")
+    kernel.interrupt()
+    run = client.finish(msg_id)
+    assert run.ename == "KeyboardInterrupt" and not run.text("stderr")
+
+
+def test_what_a_destructor_raises_is_told(client: Client) -> None:
+    run = client.execute("class D:\n    def __del__(self): raise ValueError('mine')\nD(); 1")
+    assert run.result == "1" and "Exception ignored in" in run.text("stderr") and "mine" in run.text("stderr")
 
 
 def test_it_lands_where_little_is_shown(kernel: KernelProcess) -> None:

@@ -16,8 +16,11 @@ frame of the kernel decides:
 * any other frame of the kernel: remember it, and raise at the next `checkpoint`, which is on the way back to the
   user's code, or when a look a moment later finds a better frame; when nothing runs, forget it.
 
-So a kernel function is never torn, except where it says with `@landing` that it is prepared.  An
-interrupt_request sends the process the same signal, to the whole process group when the kernel leads one, as a
+So a kernel function is never torn, except where it says with `@landing` that it is prepared.  And what Python
+can't raise where it lands (in a ``__del__``, a callback of a weak reference or of a fork) lands once more; where C
+prints a warning, and may go on whatever was raised, a few looks wait for a better frame.
+
+An interrupt_request sends the process the same signal, to the whole process group when the kernel leads one, as a
 terminal would: children are interrupted too.
 
 Code in C that neither returns nor looks for signals can't be broken off.  Whoever interrupts it once more is told
@@ -32,13 +35,16 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from os import getpgrp, getpid, killpg
-from threading import Timer, get_ident, main_thread
+from os import getpgrp, getpid, killpg, write
+from threading import get_ident, main_thread
+from time import sleep
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import __builtins__ as __builtins__
 from .loop import Loop
+from .request import current_request
+from .worker import in_thread
 
 if TYPE_CHECKING:
     from ..protocol.channels import Channels
@@ -53,10 +59,14 @@ NUDGE = signal.SIGURG
 ENDS = (signal.SIGTERM, signal.SIGHUP)
 #: Seconds until a signal is looked after.
 AFTER = 0.02
+#: Seconds until another thread is looked at once more.
+AGAIN = 0.01
 #: Seconds that a second interrupt has, too, before it is said where the code is.
 PATIENCE = 0.3
-#: The threads whose interrupt waits for their next checkpoint.
-pending: set[int] = set()
+#: How often to look for a better frame than one where what is raised may get lost.
+LOOKS = 3
+#: The threads whose interrupt waits for their next checkpoint, and how often it was looked for a better frame.
+pending: dict[int, int] = {}
 #: Called when a SIGINT has come, to interrupt what runs in other threads; must be safe in a signal handler.
 others: Callable[[], object] | None = None
 #: Asked first, with a thread's ident: true while a debugger is at work on top of the user's frame, and must not
@@ -116,17 +126,20 @@ def _is_shielded(frame: FrameType | None) -> bool:
     return frame is not None
 
 
-def checkpoint() -> None:
-    """Raise the KeyboardInterrupt that waits for this thread, if one does."""
+def checkpoint(patient: bool = False) -> None:
+    """Raise the KeyboardInterrupt that waits for this thread, if one does.
+
+    A `patient` one waits for some looks first: what it raises may get lost.
+    """
     ident = get_ident()
-    if ident in pending and not _is_shielded(sys._getframe()):
-        pending.discard(ident)
+    if pending.get(ident, -1) >= (LOOKS if patient else 0) and not _is_shielded(sys._getframe()):
+        del pending[ident]
         raise KeyboardInterrupt
 
 
 def forget() -> None:
     """Drop the KeyboardInterrupt that waits for this thread, if one does: what it was for has ended."""
-    pending.discard(get_ident())
+    pending.pop(get_ident(), None)
 
 
 def install(worker: Worker, channels: Channels, terminate: Callable[[], object]) -> None:
@@ -199,6 +212,7 @@ def install(worker: Worker, channels: Channels, terminate: Callable[[], object])
             stuck(request, frame)
 
     channels.on_signals = arrived
+    sys.unraisablehook = _on_unraisable
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_in_child)
 
@@ -225,6 +239,7 @@ def _let_go() -> None:
 def _in_child() -> None:
     """Let signals mean in a forked child what they mean in any process."""
     signal.set_wakeup_fd(-1)
+    sys.unraisablehook = sys.__unraisablehook__
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in ENDS:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -254,24 +269,22 @@ def throw(worker: Worker) -> None:
     frame = sys._current_frames().get(worker.ident)
     inner, at_work = _running_loop(frame), _is_machinery(frame)
     too_early = held is not None and held(worker.ident, frame)
+    too_early = too_early or _may_get_lost(frame, pending.get(worker.ident, 0))
     users = False
     while frame is not None and not is_ours(frame):
         users = users or not _is_machinery(frame)
         frame = frame.f_back
     if frame is None or worker.running is None:
-        pending.discard(worker.ident)
+        pending.pop(worker.ident, None)
     elif frame.f_code in _loops and loop is not None and not users:
         loop.cancel()
     elif (is_landing(frame) or frame.f_code in _loops) and not too_early and not (inner and at_work):
-        pending.discard(worker.ident)
+        pending.pop(worker.ident, None)
         ident, error = ctypes.c_ulong(worker.ident), ctypes.py_object(KeyboardInterrupt)
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, error)
     else:
-        pending.add(worker.ident)
         _have_raised(inner)
-        timer = Timer(0.01, _throw_again, [worker])
-        timer.daemon = True
-        timer.start()
+        _throw_soon(worker)
 
 
 def _running_loop(frame: FrameType | None) -> Any:
@@ -294,9 +307,29 @@ def _have_raised(loop: Any) -> None:
             loop.call_soon_threadsafe(checkpoint)
 
 
-def _throw_again(worker: Worker) -> None:
-    if worker.ident in pending:  # no checkpoint has come
-        throw(worker)
+def _throw_soon(worker: Worker) -> None:
+    pending[worker.ident] = pending.get(worker.ident, -1) + 1
+
+    def again() -> None:
+        sleep(AGAIN)
+        if worker.ident in pending:  # no checkpoint has come
+            throw(worker)
+
+    in_thread(again)
+
+
+def _on_unraisable(what: Any) -> None:
+    """Keep an interrupt that has landed where Python can't raise it, and so ignores it (`sys.unraisablehook`)."""
+    request = current_request()
+    worker = None if request is None else request.worker
+    runs = worker is not None and worker.running is not None and worker.ident == get_ident()
+    if worker is None or not runs or not issubclass(what.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(what)
+    elif worker is _worker:
+        pending[worker.ident] = 0
+        write(_wakeup_fd, bytes([signal.SIGINT]))  # have the channels thread look after it
+    else:
+        _throw_soon(worker)
 
 
 def on_sigint(signum: int, frame: FrameType | None) -> None:
@@ -305,21 +338,21 @@ def on_sigint(signum: int, frame: FrameType | None) -> None:
     _felt += 1
     if others is not None:
         others()
-    _land(frame)
+    assert _worker is not None
+    _land(frame, pending.pop(_worker.ident, 0))
 
 
 def _on_nudge(signum: int, frame: FrameType | None) -> None:
     global _felt
     _felt = max(_felt, _nudged)
     if _worker is not None and _worker.ident in pending:
-        pending.discard(_worker.ident)
-        _land(frame)
+        _land(frame, pending.pop(_worker.ident) + 1)
 
 
-def _land(frame: FrameType | None) -> None:
+def _land(frame: FrameType | None, looks: int) -> None:
     assert _worker is not None
-    if held is not None and held(_worker.ident, frame):
-        pending.add(_worker.ident)
+    if _may_get_lost(frame, looks) or (held is not None and held(_worker.ident, frame)):
+        pending[_worker.ident] = looks
         return
     inner, at_work = _running_loop(frame), _is_machinery(frame)
     users = False
@@ -331,7 +364,7 @@ def _land(frame: FrameType | None) -> None:
     if frame is not None and is_landing(frame):
         if not (inner and at_work):
             raise KeyboardInterrupt
-        pending.add(_worker.ident)
+        pending[_worker.ident] = looks
         _have_raised(inner)
         return
     loop = _worker.loop
@@ -341,7 +374,16 @@ def _land(frame: FrameType | None) -> None:
         loop.cancel()
         return
     if _worker.running is not None:
-        pending.add(_worker.ident)
+        pending[_worker.ident] = looks
+
+
+def _may_get_lost(frame: FrameType | None, looks: int) -> bool:
+    """Tell whether a warning is being shown, perhaps by C that goes on whatever is raised, as `os.fork`'s does."""
+    while frame is not None and not is_ours(frame) and looks < LOOKS:
+        if frame.f_code.co_name == "_showwarnmsg":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _is_machinery(frame: FrameType | None) -> bool:

@@ -247,7 +247,7 @@ class Kernel:
             if worker.running is not request:  # a cell that awaits, while a comm's message is delivered
                 request.before = worker.running
             if request.before is None:
-                interrupt.pending.discard(worker.ident)
+                interrupt.pending.pop(worker.ident, None)
             request.began = monotonic()
             with self._status:
                 worker.running = request

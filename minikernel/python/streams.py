@@ -115,14 +115,14 @@ class OutStream(io.TextIOWrapper):
         if outbox.full:
             outbox.wait_for_room()
         if interrupt.pending:
-            interrupt.checkpoint()
+            interrupt.checkpoint(self._stream == "stderr")  # where C prints warnings, and clears errors
         return len(text)
 
     def flush(self) -> None:
         """Keep what C code has written before and what Python writes next in this order."""
         self._capture.look()
         if interrupt.pending:
-            interrupt.checkpoint()
+            interrupt.checkpoint(self._stream == "stderr")  # where C prints warnings, and clears errors
 
     def close(self) -> None:
         """Flush; the stream is the kernel's, and a cell can't close it."""

@@ -247,7 +247,7 @@ class Tracer:
                 interrupted = True
                 stop.ended.wait(PATIENCE)  # or the next stop would be ended, too
             if interrupted:
-                interrupt.pending.discard(ident)
+                interrupt.pending.pop(ident, None)
                 self._interrupted.discard(ident)
                 if event != "exception":
                     raise KeyboardInterrupt
