@@ -220,6 +220,23 @@ def test_what_is_planted_in_the_place_of_what_was_said(
     assert "another user has put it there" in line
 
 
+@as_root
+@pytest.mark.parametrize("option", ["-o", "--record"])
+@pytest.mark.parametrize("plant", PLANTS)
+def test_what_is_planted_in_the_place_of_a_trace(
+    shared_directory: Path, plant: Callable[[Path, Path], None], option: str
+) -> None:
+    victim, path = shared_directory / "victim", shared_directory / "said"
+    victim.write_text("precious")
+    plant(path, victim)
+    if plant in (plant_link, plant_pipe):
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+    command = [sys.executable, "-m", "minikernel", "trace", option, str(path), "--", "true"]
+    traced = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert traced.returncode == 1 and traced.stderr.endswith("another user has put it there\n"), traced
+    assert victim.read_text() == "precious"
+
+
 @pytest.mark.parametrize("env", [HISTORY, RECORD], ids=["history", "record"])
 def test_a_link_of_ones_own_is_followed(shared_directory: Path, start: Start, env: dict[str, str]) -> None:
     (shared_directory / "private").mkdir(mode=0o700)

@@ -295,7 +295,7 @@ def tracers(options: argparse.Namespace, info: dict[str, Any], path: str, relaye
         log.write(f"the trace of {name} is at {page.url}")
         views.append(page)
     if options.output or options.json or (options.web is None and not options.record):
-        file = os.open(options.output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) if options.output else None
+        file = private.open_file(options.output, os.O_WRONLY | os.O_APPEND) if options.output else None
 
         def fd() -> int:
             return log.fd if file is None else file  # which is another one when a kernel's output is captured
