@@ -36,6 +36,7 @@ from .worker import Worker
 
 if TYPE_CHECKING:
     from ..protocol.channels import Channels
+    from ..protocol.outbox import Mark
     from ..python.interpreter import Interpreter
     from .comm import CommManager
     from .stdin import Prompts
@@ -251,8 +252,7 @@ class Kernel:
             request.began = monotonic()
             with self._status:
                 worker.running = request
-                self._publish_status(request, "busy")
-                request.started = now()
+                self._publish_status(request, "busy", mark=(request, "started", now()))
             try:
                 # not before: a thread that was born in C may print at any moment
                 request.make_current(beside=request.msg_type in self.control)
@@ -286,8 +286,7 @@ class Kernel:
             request.worker.running = None if before is None or before.done else before
             if request.idle:
                 return
-            self._publish_status(request, "idle")
-            request.idle = True
+            self._publish_status(request, "idle", mark=(request, "idle", True))
             cell = self.main.running
             if cell is not None:
                 self._publish_status(cell, "busy")
@@ -322,8 +321,8 @@ class Kernel:
         if not request.replied:
             request.reply(msg_type, {"status": "ok", **content}, {"started": request.started})
 
-    def _publish_status(self, request: Request, state: str) -> None:
-        self.channels.send("iopub", "status", {"execution_state": state}, request.header_frame)
+    def _publish_status(self, request: Request, state: str, mark: Mark | None = None) -> None:
+        self.channels.send("iopub", "status", {"execution_state": state}, request.header_frame, mark=mark)
 
 
 def error_content(error: BaseException) -> dict[str, Any]:

@@ -99,9 +99,9 @@ class Request:
     def reply(self, msg_type: str, content: dict[str, Any], metadata: dict[str, Any] | None = None) -> None:
         """Answer the one who asked, on the channel where it asked."""
         self.kernel.channels.send(
-            self.channel, msg_type, content, self.header_frame, metadata=metadata, idents=self.idents
-        )
-        self.replied = True
+            self.channel, msg_type, content, self.header_frame, metadata=metadata, idents=self.idents,
+            mark=(self, "replied", True),
+        )  # fmt: skip
 
     def publish(
         self,

@@ -24,6 +24,9 @@ from .loop import Loop
 if TYPE_CHECKING:
     from .request import Request
 
+#: How often something may be raised while requests are answered until it is taken for a bug, and the next has its
+#: turn; and while all is idle, until the event loop is left alone.
+STRIKES, IDLE_STRIKES = 20, 3
 #: Called in each thread of `in_thread` when it begins: a debugger must not hold it.
 on_begin: list[Callable[[], object]] = []
 
@@ -140,7 +143,8 @@ class Worker:
             self.loop = Loop()
         while not self._stopped:
             try:
-                self._turn()
+                while not self._stopped:
+                    self._turn()
             except BaseException:  # another, while one was being reported
                 continue
         self.ended.set()
@@ -159,9 +163,10 @@ class Worker:
                 elif not item.done and item.take(self):
                     self._dispatch(item)
         except BaseException as error:  # of such a handler, of a callback while all is idle, or a bug
-            self._struck += 1
+            if self._taken or self._struck < IDLE_STRIKES:
+                self._struck += 1
             self._report(error)
-            if self._struck < 20 or not self._taken:  # or it is a bug, and the next has its turn
+            if self._struck < STRIKES or not self._taken:  # or it is a bug, and the next has its turn
                 return
         self._struck = 0
         self._taken.clear()
@@ -204,8 +209,8 @@ class Worker:
 
     def _take_next(self) -> None:
         """Take what is next, if anything: asleep on the inbox, or in the loop when there is one."""
-        loop = self.loop
-        if loop is not None and loop.needed and self._inbox.empty() and self._struck < 3:  # or it can't run
+        loop, runs = self.loop, self._struck < IDLE_STRIKES
+        if loop is not None and loop.needed and self._inbox.empty() and runs:
             loop.wait(lambda: not self._inbox.empty())
         else:  # from the one to the other in C: no signal handler runs while it is in neither
             self._taken.extend(islice(iter(self._inbox.get, None), 1))

@@ -43,7 +43,7 @@ from .. import __builtins__ as __builtins__
 from . import log, multipart
 from .iopub import Publisher
 from .multipart import INFINITY
-from .outbox import Entry, Outbox, Text
+from .outbox import Entry, Mark, Outbox, Text
 from .wire import EMPTY, Frame, Message, Session, WireError
 
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
@@ -182,8 +182,9 @@ class Channels:
         buffers: Any = (),
         idents: list[bytes] | None = None,
         msg_id: str | None = None,
+        mark: Mark | None = None,
     ) -> None:
-        """Sign a message and queue it.  Any thread.
+        """Sign a message and queue it, and set the `mark` in the same step.  Any thread.
 
         On iopub the topic is the message's type unless `idents` names another.  Raises what `Session.pack`
         raises, in the caller's thread; nothing has been queued then.
@@ -195,6 +196,7 @@ class Channels:
             self.session.pack(
                 msg_type, content, parent, metadata=metadata, buffers=buffers, idents=idents, msg_id=msg_id
             ),
+            mark,
         )
 
     @property

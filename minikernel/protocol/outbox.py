@@ -14,6 +14,9 @@ to `append` to it without one, and asks afterwards whether it was `closed` by th
 it first and takes what it holds after that: a crumb that comes too late is seen by its writer, and goes into a new
 text.  No crumb is lost, and none is sent twice, for what was taken is what is removed.
 
+What is sent for a request is *marked* there in the step in which it is queued, all of it in C: a user's signal
+handler that raises strikes before or after, never between, and so nothing is lost and nothing is said twice.
+
 No frontend holds the queue up: what a slow one can't take yet has left it and waits for that one alone, where it
 still counts (see ``iopub``).  Over the bound writers wait; nothing is dropped.
 
@@ -27,10 +30,12 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
+from itertools import starmap
 from os import close, read, write
 from queue import Empty, SimpleQueue
 from threading import RLock
 from time import monotonic
+from typing import Any
 
 from .. import __builtins__ as __builtins__
 from .wire import EMPTY, Frame
@@ -74,6 +79,11 @@ class Text:
         return text
 
 
+#: Calls a function of C: no bytecode, and so no signal handler, runs in between.
+_call = type(len).__call__
+
+#: What is set, and to what, when a message is queued: an object, the name of an attribute, its value.
+Mark = tuple[object, str, object]
 #: (channel, frames), a text, or something that the owner calls when its turn comes.
 Entry = tuple[str, list[Frame]] | Text | Callable[[], object]
 
@@ -98,19 +108,24 @@ class Outbox:
         os.set_blocking(self.wake_fd, False)
         os.set_blocking(self.waker_fd, False)
 
-    def put(self, channel: str, frames: list[Frame]) -> None:
+    def put(self, channel: str, frames: list[Frame], mark: Mark | None = None) -> None:
         """Queue a message; its frames are not looked at any more."""
-        self._append((channel, frames), sum(map(len, frames)))
+        self._append((channel, frames), sum(map(len, frames)), mark)
 
     def call(self, function: Callable[[], object]) -> None:
         """Have the owner call `function` when all that was put before has left."""
         self._append(function, 0)
 
-    def _append(self, entry: Entry, size: int) -> None:
+    def _append(self, entry: Entry, size: int, mark: Mark | None = None) -> None:
         with self._lock:
             self._end_tail()
-            self._entries.append((entry, size))
-            self._size += size
+            steps: list[tuple[Any, ...]] = [
+                (self._entries.append, (entry, size)),
+                (setattr, self, "_size", self._size + size),
+            ]
+            if mark is not None:
+                steps.append((setattr, *mark))
+            deque(starmap(_call, steps), maxlen=0)
             self._rouse()
 
     def write(self, parent: bytes, name: str, text: str, owner: object = None) -> Text:
@@ -122,11 +137,13 @@ class Outbox:
             tail = self.tail
             new = tail is None or tail.name != name or tail.parent is not parent or tail.owner is not owner
             if tail is None or new:
-                self._end_tail()
-                self.tail = tail = Text(parent, name, owner)
-                self._entries.append((tail, 0))
+                tail = Text(parent, name, owner)
             tail.append(text)
             tail.room -= len(text)
+            if new:
+                self._end_tail()
+                self._entries.append((tail, 0))
+                self.tail = tail
             if tail.room <= 0:
                 self._end_tail()
             if new or tail.room <= 0:
@@ -142,16 +159,16 @@ class Outbox:
 
     def recover(self, closed: Text) -> None:
         """Queue anew what has been appended to a text after it had left."""
-        with self._lock:  # it may not be empty yet
+        with self._lock:  # it may not be empty yet, and what another thread writes next comes behind
             late = closed.pop()
-        if late:
-            self.write(closed.parent, closed.name, late, closed.owner)
+            if late:
+                self.write(closed.parent, closed.name, late, closed.owner)
 
     def _rouse(self) -> None:
         """Wake the owner.  With the lock: what `close` has given back may be another's descriptor by now."""
-        asleep, self._asleep = self._asleep, False
-        if asleep:
+        if self._asleep:
             write(self.waker_fd, b"\0")
+            self._asleep = False
 
     def begins(self, parent: bytes, name: str) -> bool:
         """Tell whether a text written now would begin a message of its own."""
