@@ -66,9 +66,9 @@ def signed(rest: list[Any], session: wire.Session) -> None:
 @fault
 def loses_an_idle() -> None:
     @wrap(kernel.Kernel, "_publish_status")
-    def publish(original: Any, self: Any, request: Any, state: str) -> None:
+    def publish(original: Any, self: Any, request: Any, state: str, *args: Any, **kwargs: Any) -> None:
         if (request.msg_type, state) != ("complete_request", "idle"):
-            original(self, request, state)
+            original(self, request, state, *args, **kwargs)
 
 
 @fault
