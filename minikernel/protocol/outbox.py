@@ -35,7 +35,6 @@ from os import close, read, write
 from queue import Empty, SimpleQueue
 from threading import RLock
 from time import monotonic
-from typing import Any
 
 from .. import __builtins__ as __builtins__
 from .wire import EMPTY, Frame
@@ -79,7 +78,7 @@ class Text:
         return text
 
 
-#: Calls a function of C: no bytecode, and so no signal handler, runs in between.
+#: Calls a function of C: no bytecode, and so no signal handler, runs between two such calls.
 _call = type(len).__call__
 
 #: What is set, and to what, when a message is queued: an object, the name of an attribute, its value.
@@ -119,13 +118,11 @@ class Outbox:
     def _append(self, entry: Entry, size: int, mark: Mark | None = None) -> None:
         with self._lock:
             self._end_tail()
-            steps: list[tuple[Any, ...]] = [
-                (self._entries.append, (entry, size)),
-                (setattr, self, "_size", self._size + size),
-            ]
-            if mark is not None:
-                steps.append((setattr, *mark))
-            deque(starmap(_call, steps), maxlen=0)
+            self._size += size
+            if mark is None:
+                self._entries.append((entry, size))
+            else:  # both, for they return None
+                any(starmap(_call, ((self._entries.append, (entry, size)), (setattr, *mark))))
             self._rouse()
 
     def write(self, parent: bytes, name: str, text: str, owner: object = None) -> Text:
