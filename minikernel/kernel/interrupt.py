@@ -239,7 +239,8 @@ def _let_go() -> None:
 def _in_child() -> None:
     """Let signals mean in a forked child what they mean in any process."""
     signal.set_wakeup_fd(-1)
-    sys.unraisablehook = sys.__unraisablehook__
+    if sys.unraisablehook is _on_unraisable:
+        sys.unraisablehook = sys.__unraisablehook__
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in ENDS:
         if signal.getsignal(number) is not signal.SIG_IGN:
