@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from client import Client, KernelProcess
@@ -144,17 +145,69 @@ def test_an_event_loop_is_not_torn(kernel: KernelProcess, subshell: bool) -> Non
         assert client.finish(msg_id).ename == "KeyboardInterrupt"
 
 
-def test_a_subshell_keeps_what_python_ignores(kernel: KernelProcess) -> None:
+IGNORED = {
+    "one": "Torn();",
+    "many": "them = [Torn() for _ in range(40)]; them.clear(); time.sleep(30)",
+    "endless": "while True: Torn()",
+    "in an empty context": "import contextvars; contextvars.Context().run(lambda: Torn() and None); time.sleep(30)",
+}
+
+
+@pytest.mark.parametrize("subshell", [False, True])
+def test_what_python_ignores_lands_in_the_code_that_goes_on(kernel: KernelProcess, subshell: bool) -> None:
     client = kernel.client()
-    client.execute(PREPARE)
-    subshell_id = client.request("create_subshell_request", channel="control").reply["subshell_id"]
-    header = client.session.msg_header("execute_request") | {"subshell_id": subshell_id}
-    code = "class D:\n    def __del__(self):\n        print('go')\n        while True: pass\nD()\nwhile True: pass"
-    msg_id = client.send("execute_request", {"code": code}, header=header)
+    client.execute(
+        "import time; torn = 0\nclass Torn:\n    def __del__(self):\n        global torn\n"
+        "        print('go', flush=True)\n        try:\n            for _ in range(20): time.sleep(0.001)\n"
+        "        except KeyboardInterrupt: torn += 1; raise"
+    )
+    ids = [client.request("create_subshell_request", channel="control").reply["subshell_id"] for _ in range(2)]
+    for name, code in list(IGNORED.items())[
+        : 3 if subshell else None
+    ]:  # in the last, outputs are the latest cell's
+        header = client.session.msg_header("execute_request") | {"subshell_id": ids[0] if subshell else None}
+        msg_id = client.send("execute_request", {"code": code.replace("sleep(30)", "sleep(1)")}, header=header)
+        client.output(msg_id, "go")
+        header = client.session.msg_header("execute_request") | {"subshell_id": ids[1]}
+        client.finish(client.send("execute_request", {"code": "pass"}, header=header))  # the latest request
+        kernel.interrupt()
+        run = client.finish(msg_id)
+        assert run.ename == "KeyboardInterrupt" and not run.text("stderr"), name
+        assert client.execute("torn, (torn := 0)").result == "(1, 0)", name
+
+
+def test_a_child_is_not_interrupted_for_its_parent(kernel: KernelProcess) -> None:
+    client = kernel.client()
+    client.execute("import os, threading, time\nslow = lambda: print('go', flush=True) or time.sleep(5)")
+    msg_id = client.start(
+        "os.register_at_fork(before=slow)\npid = os.fork()\nif pid == 0:\n    try:\n"
+        "        for _ in range(9): threading.Thread(target=int).start()\n        os._exit(7)\n"
+        "    except BaseException: os._exit(8)\ntime.sleep(30)"
+    )
     client.output(msg_id, "go")
     kernel.interrupt()
-    run = client.finish(msg_id)
-    assert run.ename == "KeyboardInterrupt" and not run.text("stderr")
+    assert client.finish(msg_id).ename == "KeyboardInterrupt"
+    assert client.execute("os.waitstatus_to_exitcode(os.wait()[1])").result == "7"
+
+
+def test_it_lands_in_what_prints_where_nobody_looks(kernel: KernelProcess) -> None:
+    client = kernel.client()
+    msg_id = client.start(
+        "import signal, sys; signal.signal(signal.SIGURG, lambda *_: None); print('go', flush=True)\n"
+        "while True: sys.stderr.write('x' * 10)"
+    )
+    client.output(msg_id, "go")
+    kernel.interrupt()
+    assert client.finish(msg_id).ename == "KeyboardInterrupt"
+
+
+def test_a_hook_that_was_there_is_told(start: Callable[..., KernelProcess], tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nsys.unraisablehook = lambda what: print('ignored', what.exc_value, file=sys.stderr)"
+    )
+    client = start(env={"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}).client()
+    run = client.execute("class D:\n    def __del__(self): raise ValueError('mine')\nD(); 1")
+    assert run.result == "1" and run.text("stderr") == "ignored mine\n"
 
 
 def test_what_a_destructor_raises_is_told(client: Client) -> None:

@@ -16,9 +16,11 @@ frame of the kernel decides:
 * any other frame of the kernel: remember it, and raise at the next `checkpoint`, which is on the way back to the
   user's code, or when a look a moment later finds a better frame; when nothing runs, forget it.
 
-So a kernel function is never torn, except where it says with `@landing` that it is prepared.  And what Python
-can't raise where it lands (in a ``__del__``, a callback of a weak reference or of a fork) lands once more; where C
-prints a warning, and may go on whatever was raised, a few looks wait for a better frame.
+So a kernel function is never torn, except where it says with `@landing` that it is prepared.  Where a warning is
+shown, by C that may clear what is raised, and in asyncio's own code where no loop runs, which would leave a ruin of
+one, the interrupt waits for a better frame, but not for ever (`LOOKS`).  One that Python ignores where it lands (in
+a ``__del__``, a callback of a weak reference or of a fork) lands once more, in the code that goes on.  Not so where
+an application embeds the kernel: the hook for it is the application's.
 
 An interrupt_request sends the process the same signal, to the whole process group when the kernel leads one, as a
 terminal would: children are interrupted too.
@@ -35,7 +37,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from os import getpgrp, getpid, killpg, write
+from os import getpgrp, getpid, killpg
 from threading import get_ident, main_thread
 from time import sleep
 from types import CodeType, FrameType
@@ -43,7 +45,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import __builtins__ as __builtins__
 from .loop import Loop
-from .request import current_request
 from .worker import in_thread
 
 if TYPE_CHECKING:
@@ -63,9 +64,9 @@ AFTER = 0.02
 AGAIN = 0.01
 #: Seconds that a second interrupt has, too, before it is said where the code is.
 PATIENCE = 0.3
-#: How often to look for a better frame than one where what is raised may get lost.
+#: After how many looks an interrupt lands in a frame that is not a good one.
 LOOKS = 3
-#: The threads whose interrupt waits for their next checkpoint, and how often it was looked for a better frame.
+#: The threads whose interrupt waits for their next checkpoint, and how often a look has found no frame for it.
 pending: dict[int, int] = {}
 #: Called when a SIGINT has come, to interrupt what runs in other threads; must be safe in a signal handler.
 others: Callable[[], object] | None = None
@@ -83,6 +84,10 @@ _shields: set[CodeType] = set()
 _loops = {Loop.wait.__code__, Loop.run.__code__}
 _worker: Worker | None = None
 _wakeup_fd = -1
+#: What was told of what Python ignores before we were.
+_hook_before = sys.unraisablehook
+#: By thread: the worker, not in the main thread, whose code an interrupt was last raised in.
+_thrown: dict[int, Worker] = {}
 #: How many SIGINTs the channels thread has heard of, that many when it last nudged, and how many the main thread
 #: has felt; it may feel several at once.
 _heard = _nudged = _felt = 0
@@ -129,10 +134,11 @@ def _is_shielded(frame: FrameType | None) -> bool:
 def checkpoint(patient: bool = False) -> None:
     """Raise the KeyboardInterrupt that waits for this thread, if one does.
 
-    A `patient` one waits for some looks first: what it raises may get lost.
+    A `patient` one leaves it to some looks first: it is called where C may clear what is raised.
     """
     ident = get_ident()
-    if pending.get(ident, -1) >= (LOOKS if patient else 0) and not _is_shielded(sys._getframe()):
+    least = LOOKS if patient and signal.getsignal(NUDGE) is _on_nudge else 0  # else nobody looks
+    if pending.get(ident, -1) >= least and not _is_shielded(sys._getframe()):
         del pending[ident]
         raise KeyboardInterrupt
 
@@ -152,7 +158,7 @@ def install(worker: Worker, channels: Channels, terminate: Callable[[], object])
     too, and nudges the main thread a moment later if it may not have felt an interrupt, until none is pending any
     more.  Other signals are the user's while code runs: a nudge would end a `signal.pause` that waits for the next.
     """
-    global _worker, _wakeup_fd
+    global _worker, _wakeup_fd, _hook_before
     _worker = worker
     signal.signal(signal.SIGINT, on_sigint)
     signal.signal(NUDGE, _on_nudge)
@@ -212,7 +218,7 @@ def install(worker: Worker, channels: Channels, terminate: Callable[[], object])
             stuck(request, frame)
 
     channels.on_signals = arrived
-    sys.unraisablehook = _on_unraisable
+    _hook_before, sys.unraisablehook = sys.unraisablehook, _on_unraisable
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=_hold, after_in_parent=_let_go, after_in_child=_in_child)
 
@@ -239,8 +245,9 @@ def _let_go() -> None:
 def _in_child() -> None:
     """Let signals mean in a forked child what they mean in any process."""
     signal.set_wakeup_fd(-1)
+    pending.clear()
     if sys.unraisablehook is _on_unraisable:
-        sys.unraisablehook = sys.__unraisablehook__
+        sys.unraisablehook = _hook_before
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in ENDS:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -270,7 +277,7 @@ def throw(worker: Worker) -> None:
     frame = sys._current_frames().get(worker.ident)
     inner, at_work = _running_loop(frame), _is_machinery(frame)
     too_early = held is not None and held(worker.ident, frame)
-    too_early = too_early or _may_get_lost(frame, pending.get(worker.ident, 0))
+    too_early = too_early or _is_bad(frame, inner, pending.get(worker.ident, 0))
     users = False
     while frame is not None and not is_ours(frame):
         users = users or not _is_machinery(frame)
@@ -281,6 +288,7 @@ def throw(worker: Worker) -> None:
         loop.cancel()
     elif (is_landing(frame) or frame.f_code in _loops) and not too_early and not (inner and at_work):
         pending.pop(worker.ident, None)
+        _thrown[worker.ident] = worker
         ident, error = ctypes.c_ulong(worker.ident), ctypes.py_object(KeyboardInterrupt)
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, error)
     else:
@@ -320,17 +328,31 @@ def _throw_soon(worker: Worker) -> None:
 
 
 def _on_unraisable(what: Any) -> None:
-    """Keep an interrupt that has landed where Python can't raise it, and so ignores it (`sys.unraisablehook`)."""
-    request = current_request()
-    worker = None if request is None else request.worker
-    runs = worker is not None and worker.running is not None and worker.ident == get_ident()
-    if worker is None or not runs or not issubclass(what.exc_type, KeyboardInterrupt):
-        sys.__unraisablehook__(what)
-    elif worker is _worker:
-        pending[worker.ident] = 0
-        write(_wakeup_fd, bytes([signal.SIGINT]))  # have the channels thread look after it
-    else:
-        _throw_soon(worker)
+    """Let an interrupt that Python ignores where it has landed land once more (`sys.unraisablehook`).
+
+    In the frame that goes on, before its next instruction: later would be in the next destructor of many.
+    """
+    ident, pid = get_ident(), getpid()
+    worker = _worker if _worker is not None and ident == _worker.ident else _thrown.get(ident)
+    frame = sys._getframe().f_back
+    if what.exc_type is not KeyboardInterrupt or worker is None or worker.running is None or frame is None:
+        _hook_before(what)
+        return
+    before, traced = (frame.f_trace, frame.f_trace_opcodes), sys.gettrace() is not None
+
+    def again(frame: FrameType, event: str, arg: object) -> None:
+        frame.f_trace, frame.f_trace_opcodes = before
+        if not traced:
+            sys.settrace(None)
+        if getpid() != pid:  # a forked child, which nobody has interrupted
+            return
+        _land(frame, LOOKS, worker)
+        if worker is not _worker and ident in pending:
+            _throw_soon(worker)
+
+    frame.f_trace, frame.f_trace_opcodes = again, True
+    if not traced:
+        sys.settrace(lambda frame, event, arg: None)
 
 
 def on_sigint(signum: int, frame: FrameType | None) -> None:
@@ -340,50 +362,54 @@ def on_sigint(signum: int, frame: FrameType | None) -> None:
     if others is not None:
         others()
     assert _worker is not None
-    _land(frame, pending.pop(_worker.ident, 0))
+    _land(frame, pending.pop(_worker.ident, 0), _worker)
 
 
 def _on_nudge(signum: int, frame: FrameType | None) -> None:
     global _felt
     _felt = max(_felt, _nudged)
     if _worker is not None and _worker.ident in pending:
-        _land(frame, pending.pop(_worker.ident) + 1)
+        _land(frame, pending.pop(_worker.ident) + 1, _worker)
 
 
-def _land(frame: FrameType | None, looks: int) -> None:
-    assert _worker is not None
-    if _may_get_lost(frame, looks) or (held is not None and held(_worker.ident, frame)):
-        pending[_worker.ident] = looks
-        return
+def _land(frame: FrameType | None, looks: int, worker: Worker) -> None:
     inner, at_work = _running_loop(frame), _is_machinery(frame)
+    if _is_bad(frame, inner, looks) or (held is not None and held(worker.ident, frame)):
+        pending[worker.ident] = looks
+        return
     users = False
     while frame is not None and not is_ours(frame):
         users = users or not _is_machinery(frame)
         frame = frame.f_back
-    if frame is None and _worker.running is not None:  # a greenlet of the user's, which has a stack of its own
+    if frame is None and worker.running is not None:  # a greenlet of the user's, which has a stack of its own
         raise KeyboardInterrupt
     if frame is not None and is_landing(frame):
         if not (inner and at_work):
             raise KeyboardInterrupt
-        pending[_worker.ident] = looks
+        pending[worker.ident] = looks
         _have_raised(inner)
         return
-    loop = _worker.loop
+    loop = worker.loop
     if frame is not None and frame.f_code in _loops and loop is not None:
         if users:
             raise KeyboardInterrupt
         loop.cancel()
         return
-    if _worker.running is not None:
-        pending[_worker.ident] = looks
+    if worker.running is not None:
+        pending[worker.ident] = looks
 
 
-def _may_get_lost(frame: FrameType | None, looks: int) -> bool:
-    """Tell whether a warning is being shown, perhaps by C that goes on whatever is raised, as `os.fork`'s does."""
-    while frame is not None and not is_ours(frame) and looks < LOOKS:
-        if frame.f_code.co_name == "_showwarnmsg":
+def _is_bad(frame: FrameType | None, loop: Any, looks: int) -> bool:
+    """Tell whether to look for a better frame: for one outside of a warning, or of asyncio when no `loop` runs."""
+    if looks >= LOOKS or frame is None:
+        return False
+    if loop is None and str(frame.f_globals.get("__name__")).startswith("asyncio."):
+        return True
+    above: FrameType | None = frame
+    while above is not None and not is_ours(above):
+        if above.f_code.co_name == "_showwarnmsg":
             return True
-        frame = frame.f_back
+        above = above.f_back
     return False
 
 

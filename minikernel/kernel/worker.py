@@ -143,7 +143,7 @@ class Worker:
             self.loop = Loop()
         while not self._stopped:
             try:
-                while not self._stopped:
+                while not self._stopped:  # here, too, it may strike
                     self._turn()
             except BaseException:  # another, while one was being reported
                 continue
@@ -163,7 +163,7 @@ class Worker:
                 elif not item.done and item.take(self):
                     self._dispatch(item)
         except BaseException as error:  # of such a handler, of a callback while all is idle, or a bug
-            if self._taken or self._struck < IDLE_STRIKES:
+            if self._taken or self._struck < IDLE_STRIKES:  # what strikes while all is idle is not the next one's
                 self._struck += 1
             self._report(error)
             if self._struck < STRIKES or not self._taken:  # or it is a bug, and the next has its turn

@@ -14,8 +14,8 @@ to `append` to it without one, and asks afterwards whether it was `closed` by th
 it first and takes what it holds after that: a crumb that comes too late is seen by its writer, and goes into a new
 text.  No crumb is lost, and none is sent twice, for what was taken is what is removed.
 
-What is sent for a request is *marked* there in the step in which it is queued, all of it in C: a user's signal
-handler that raises strikes before or after, never between, and so nothing is lost and nothing is said twice.
+That a status or a reply is queued is marked in its request in the same step, all of it in C: a signal handler of
+the user's that raises strikes before or after, never between, and so nothing is lost and nothing is said twice.
 
 No frontend holds the queue up: what a slow one can't take yet has left it and waits for that one alone, where it
 still counts (see ``iopub``).  Over the bound writers wait; nothing is dropped.
@@ -117,12 +117,18 @@ class Outbox:
 
     def _append(self, entry: Entry, size: int, mark: Mark | None = None) -> None:
         with self._lock:
-            self._end_tail()
-            self._size += size
             if mark is None:
+                self._end_tail()
+                self._size += size
                 self._entries.append((entry, size))
-            else:  # both, for they return None
-                any(starmap(_call, ((self._entries.append, (entry, size)), (setattr, *mark))))
+            else:
+                # what any() calls returns None; a text that a handler has begun since `_end_tail` gets no more
+                step = starmap(_call, (
+                    (self._entries.append, (entry, size)), (setattr, self, "tail", None), (setattr, *mark),
+                ))  # fmt: skip
+                self._end_tail()
+                self._size += size
+                any(step)
             self._rouse()
 
     def write(self, parent: bytes, name: str, text: str, owner: object = None) -> Text:
