@@ -115,8 +115,8 @@ def test_ipykernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     directory = spec(tmp_path, "-m", "ipykernel_launcher", "-f", "{connection_file}", kernel_protocol_version="5.5")
     _, rules = check(capsys, "--kernel", directory, "--timeout", "30")
     found = {name for name, verdict in verdicts(rules).items() if verdict == "violation"}
-    # of XPUB's subscriptions it sees the first only (ipykernel 7.2 to 7.4)
-    assert found <= {"iopub_welcome"}, {name: rules[name] for name in found}
+    # of XPUB's subscriptions it sees the first only (ipykernel 7.2 to 7.4), and seldom it loses an interrupt
+    assert found <= {"iopub_welcome", "interrupt"}, {name: rules[name] for name in found}
     assert sum(verdict == "ok" for verdict in verdicts(rules).values()) > 25
 
 
