@@ -352,11 +352,27 @@ def test_a_locked_file(start: Start, tmp_path: Path, mode: str) -> None:
         client.execute("b = 2")
         ending.client().execute("lost")
         end(ending)
+        assert [line[-6:] for line in lines_about_history(ending)] == ["end: 1"]
         db.execute("ROLLBACK")
     client.execute("c = 3")
     until(lambda: len(query(path, "SELECT * FROM history WHERE session = 2")) == 3)
     assert tail(client) == [[1, 1, "before"], [0, 1, "a = 1"], [0, 2, "b = 2"], [0, 3, "c = 3"]]
     assert len(lines_about_history(kernel)) == 1
+
+
+def test_exit_handlers_run_while_the_end_is_written(start: Start, tmp_path: Path) -> None:
+    """Else two things that take their time would take it one after the other, and the frontend kills."""
+    path = tmp_path / "history.sqlite"
+    run(start, path, "before")
+    holding = f"""
+import atexit, sqlite3, time
+holder = sqlite3.connect({str(path)!r}, isolation_level=None)
+holder.execute("BEGIN EXCLUSIVE")
+atexit.register(holder.close)
+atexit.register(time.sleep, 0.3)
+"""
+    run(start, path, holding)
+    assert query(path, "SELECT source FROM history WHERE session = 2") == [(holding,)]
 
 
 def test_a_full_disk(start: Start, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from fnmatch import fnmatchcase
 from itertools import chain, islice
 from queue import Empty, SimpleQueue
 from threading import Lock
-from time import sleep
+from time import monotonic, sleep
 
 from .. import __builtins__ as __builtins__
 from .history_file import HistoryFile, Row
@@ -30,8 +30,8 @@ from .worker import in_thread
 
 #: Seconds in which cells gather before they are written.
 GATHER = 1.0
-#: Seconds that the kernel's end waits for the file.
-AT_END = 0.4
+#: Seconds that the kernel's end leaves the file: most disks take milliseconds, some a second when others write.
+AT_END = 1.0
 #: Cells that are kept in memory, and how many more there are when the oldest go.
 KEPT, MORE = 4_000, 1_000
 #: Characters of an output that are worth keeping; of a longer one the history knows nothing.
@@ -59,6 +59,9 @@ class History:
         self._writing = Lock()
         #: Whether there is a thread that will write what gathers.
         self._gathers = False
+        #: Gets a None when what was left at the kernel's end has been written, and until when that is waited for.
+        self._written: SimpleQueue[None] | None = None
+        self._deadline = 0.0
 
     # -- keeping: the main thread --------------------------------------------------------------------------
 
@@ -107,18 +110,25 @@ class History:
                     self._unsaved.popleft()
 
     def end(self) -> None:
-        """Write what is not written; give up after `AT_END` seconds.  Any thread."""
-        if not self._unsaved:
-            return
+        """Begin to write what is not written: the kernel ends, and its other steps need not wait for a disk."""
         written = SimpleQueue[None]()
 
         def write() -> None:
             self._write()
             written.put(None)
 
-        with suppress(RuntimeError, Empty):  # no more threads, or not in time
-            in_thread(write)
-            written.get(timeout=AT_END)
+        if self._unsaved:
+            with suppress(RuntimeError):  # no more threads
+                in_thread(write)
+                self._written, self._deadline = written, monotonic() + AT_END
+
+    def ended(self) -> None:
+        """Wait until that is done, but no longer than `AT_END` seconds since `end`; tell when it was not."""
+        if self._written is not None:
+            with suppress(Empty):
+                self._written.get(timeout=max(0.0, self._deadline - monotonic()))
+        if self._file is not None and (left := len(set(self._unsaved))):
+            self._file.tell(f"cells that were not written in time before the kernel's end: {left}")
 
     # -- asking: any thread --------------------------------------------------------------------------------
 

@@ -141,17 +141,18 @@ class HistoryFile:
         values = [self.number, *(_text(value) if isinstance(value, str) else value for value in parameters)]
         answer: SimpleQueue[list[Row] | None] = SimpleQueue()
 
-        def read(db: Connection) -> list[Row]:
-            return use(Row(*row) for row in db.execute(query, values))
+        def read(db: Connection) -> None:  # answers before the file is closed, when sqlite3 may wait for the disk
+            answer.put(use(Row(*row) for row in db.execute(query, values)))
 
         def answer_in_time() -> None:
-            answer.put(self._do(read, self._reading, READ_LOCKED, make=False))
+            self._do(read, self._reading, READ_LOCKED, make=False)
+            answer.put(None)
 
         try:
             in_thread(answer_in_time)
             return answer.get(timeout=READ_HANGING)
         except (Empty, RuntimeError):
-            self._tell("it can't be read in time")
+            self.tell("it can't be read in time")
             return None
 
     def _do(self, work: Callable[[Connection], T], lock: Lock, seconds: float, make: bool) -> T | None:
@@ -159,7 +160,7 @@ class HistoryFile:
         try:
             from sqlite3 import Error
         except ImportError as error:  # a Python that was built without it
-            self._tell(error)
+            self.tell(error)
             return None
         try:
             if not lock.acquire(timeout=seconds):
@@ -169,7 +170,7 @@ class HistoryFile:
             finally:
                 lock.release()
         except (OSError, RuntimeError, ImportError, Error) as error:  # RuntimeError: there is no home
-            self._tell(error)
+            self.tell(error)
         return None
 
     def _connected(
@@ -195,7 +196,7 @@ class HistoryFile:
         _move_aside(path, found)
         return self._connected(work, seconds, make, again=True)
 
-    def _tell(self, why: object) -> None:
+    def tell(self, why: object) -> None:
         """Say once that the file can't be used."""
         if not self._told:
             self._told = True

@@ -66,8 +66,8 @@ class Life:
             Event().wait()  # another thread is at it
         kernel = self._kernel
         self._steps = iter((
-            kernel.history.end, run_exit_handlers, _join_threads, _end_children, kernel.before_output,
-            kernel.channels.close,
+            kernel.history.end, run_exit_handlers, _join_threads, _end_children, kernel.history.ended,
+            kernel.before_output, kernel.channels.close,
         ))  # fmt: skip
         kernel.ending = self._go_on
         self._go_on(0)
