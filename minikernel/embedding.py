@@ -91,8 +91,7 @@ class Guest(Kernel):
     def interrupt(self) -> None:
         """Interrupt what runs on shell and in the subshells.  Any thread."""
         for worker in self.users():
-            if worker.running is not None:
-                interrupt.throw(worker)
+            interrupt.throw(worker)
         if self._prompts is not None:
             self._prompts.interrupt()
 

@@ -158,13 +158,18 @@ class Client:
         """Send a request and wait for its reply and idle."""
         return self.finish(self.send(msg_type, content, channel), channel, timeout)
 
-    def start(self, code: str, **options: Any) -> str:
+    def start(self, code: str, subshell: str | None = None, **options: Any) -> str:
         """Send an execute_request; return its msg_id."""
-        return self.send("execute_request", {"code": code, **options})
+        header = self.session.msg_header("execute_request") | ({"subshell_id": subshell} if subshell else {})
+        return self.send("execute_request", {"code": code, **options}, header=header)
 
-    def execute(self, code: str, timeout: float = TIMEOUT, **options: Any) -> Result:
+    def execute(self, code: str, subshell: str | None = None, timeout: float = TIMEOUT, **options: Any) -> Result:
         """Run code to its end."""
-        return self.finish(self.start(code, **options), timeout=timeout)
+        return self.finish(self.start(code, subshell, **options), timeout=timeout)
+
+    def create_subshell(self) -> str:
+        """Create a subshell, and return its id."""
+        return self.request("create_subshell_request", channel="control").reply["subshell_id"]
 
     def output(self, msg_id: str, text: str, name: str = "stdout") -> str:
         """Wait until a request has printed `text`, and return what it has printed so far."""

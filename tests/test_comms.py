@@ -163,7 +163,7 @@ def test_comms_in_a_subshell(kernel: KernelProcess) -> None:
     client = kernel.client()
     client.execute(TARGET)
     send(client, "comm_open", {"comm_id": "c", "target_name": "target"})
-    subshell = client.request("create_subshell_request", channel="control").reply["subshell_id"]
+    subshell = client.create_subshell()
     msg_id = client.start("import time; print('go'); time.sleep(3)")
     client.output(msg_id, "go")
     run = send(client, "comm_msg", {"comm_id": "c", "data": {"during": 1}}, subshell_id=subshell)
@@ -176,7 +176,7 @@ def test_an_answer_finds_the_cell_that_awaits_it(client: Client) -> None:
     """A frontend sends comm messages to a subshell; the cell on the main shell that has asked must get its own."""
     client.execute(TARGET)
     send(client, "comm_open", {"comm_id": "c", "target_name": "target"})
-    subshell = client.request("create_subshell_request", channel="control").reply["subshell_id"]
+    subshell = client.create_subshell()
     msg_id = client.start("""
 import asyncio, threading
 answer = asyncio.get_running_loop().create_future()

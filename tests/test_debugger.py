@@ -615,7 +615,7 @@ def test_threads_that_run_already(debug: Debug) -> None:
         "import threading; go = threading.Event()\n"
         "thread = threading.Thread(target=lambda: (go.wait(), double(3))); thread.start()"
     )
-    subshell = client.request("create_subshell_request", channel="control").reply["subshell_id"]
+    subshell = client.create_subshell()
     client.finish(debug.run("1", subshell_id=subshell))
     debug.start()
     debug.set_breakpoint(FUNCTION, 2)
@@ -632,7 +632,7 @@ def test_a_subshell(kernel: KernelProcess) -> None:
     client = kernel.client()
     debug = Debug(client)
     debug.start()
-    subshell = client.request("create_subshell_request", channel="control").reply["subshell_id"]
+    subshell = client.create_subshell()
     code = f"{FUNCTION}\ndouble(4)"
     for interrupt in (False, True, False):
         msg_id, thread = debug.stop(code, 2, subshell_id=subshell)

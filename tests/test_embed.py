@@ -145,9 +145,8 @@ def use(client: Client) -> None:
     assert client.execute("1/0").status == "error"
     assert client.execute("import asyncio; await asyncio.sleep(0.001, 'slept')").result == "'slept'"
     assert client.execute("task = asyncio.create_task(asyncio.sleep(1000))").status == "ok"
-    subshell = client.request("create_subshell_request", channel="control").reply["subshell_id"]
-    header = client.session.msg_header("execute_request") | {"subshell_id": subshell}
-    assert client.finish(client.send("execute_request", {"code": "y = x"}, header=header)).status == "ok"
+    subshell = client.create_subshell()
+    assert client.execute("y = x", subshell).status == "ok"
     assert client.request("complete_request", {"code": "x.bit_l", "cursor_pos": 7}).reply["matches"] == [
         "bit_length"
     ]
@@ -239,12 +238,8 @@ def test_signals_stay_blocked_as_they_were(guests: Guests) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     code = "import signal; sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ())))"
     assert client.execute(code).result == f"[{int(signal.SIGTERM)}]"
-    subshell = client.request("create_subshell_request", channel="control").reply["subshell_id"]
-    header = client.session.msg_header("execute_request") | {"subshell_id": subshell}
-    assert (
-        client.finish(client.send("execute_request", {"code": code}, header=header)).result
-        == f"[{int(signal.SIGTERM)}]"
-    )
+    subshell = client.create_subshell()
+    assert client.execute(code, subshell).result == f"[{int(signal.SIGTERM)}]"
 
 
 # -- output and input -------------------------------------------------------------------------------------
@@ -608,9 +603,8 @@ def test_subshells_end_too(guests: Guests, when: str) -> None:
     before = state()
     kernel = guests.start({})
     client = Client(kernel.connection_file)
-    subshell = client.request("create_subshell_request", channel="control").reply["subshell_id"]
-    header = client.session.msg_header("execute_request") | {"subshell_id": subshell}
-    cell = client.send("execute_request", {"code": "print('go', flush=True)\nwhile True: pass"}, header=header)
+    subshell = client.create_subshell()
+    cell = client.start("print('go', flush=True)\nwhile True: pass", subshell)
     client.output(cell, "go")
     if when == "deleted":
         client.request("delete_subshell_request", {"subshell_id": subshell}, channel="control")

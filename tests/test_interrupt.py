@@ -134,12 +134,9 @@ def test_an_event_loop_is_not_torn(kernel: KernelProcess, subshell: bool) -> Non
     """Else a task whose step it has just taken from its queue is lost, and asyncio.run waits for its end for ever."""
     client = kernel.client()
     client.execute("import asyncio\nasync def spin():\n    while True: await asyncio.sleep(0)")
-    subshell_id = None
-    if subshell:
-        subshell_id = client.request("create_subshell_request", channel="control").reply["subshell_id"]
+    where = client.create_subshell() if subshell else None
     for _ in range(60):
-        header = client.session.msg_header("execute_request") | {"subshell_id": subshell_id}
-        msg_id = client.send("execute_request", {"code": "print('go'); asyncio.run(spin())"}, header=header)
+        msg_id = client.start("print('go'); asyncio.run(spin())", where)
         client.output(msg_id, "go")
         kernel.interrupt()
         assert client.finish(msg_id).ename == "KeyboardInterrupt"
@@ -161,15 +158,12 @@ def test_what_python_ignores_lands_in_the_code_that_goes_on(kernel: KernelProces
         "        print('go', flush=True)\n        try:\n            for _ in range(20): time.sleep(0.001)\n"
         "        except KeyboardInterrupt: torn += 1; raise"
     )
-    ids = [client.request("create_subshell_request", channel="control").reply["subshell_id"] for _ in range(2)]
-    for name, code in list(IGNORED.items())[
-        : 3 if subshell else None
-    ]:  # in the last, outputs are the latest cell's
-        header = client.session.msg_header("execute_request") | {"subshell_id": ids[0] if subshell else None}
-        msg_id = client.send("execute_request", {"code": code.replace("sleep(30)", "sleep(1)")}, header=header)
+    where, beside = client.create_subshell() if subshell else None, client.create_subshell()
+    # in the last, outputs are the latest cell's
+    for name, code in list(IGNORED.items())[: 3 if subshell else None]:
+        msg_id = client.start(code.replace("sleep(30)", "sleep(1)"), where)
         client.output(msg_id, "go")
-        header = client.session.msg_header("execute_request") | {"subshell_id": ids[1]}
-        client.finish(client.send("execute_request", {"code": "pass"}, header=header))  # the latest request
+        client.execute("pass", beside)  # the latest request
         kernel.interrupt()
         run = client.finish(msg_id)
         assert run.ename == "KeyboardInterrupt" and not run.text("stderr"), name
@@ -295,12 +289,11 @@ while line() != ("deadlock", 6): time.sleep(0.01)
 @pytest.mark.skipif(sys.platform != "linux", reason="a zeroed mutex is Linux's")
 def test_a_second_one_says_where_the_code_is_stuck(kernel: KernelProcess) -> None:
     client = kernel.client()
-    subshell_id = client.request("create_subshell_request", channel="control").reply["subshell_id"]
+    subshell = client.create_subshell()
     client.execute(LOCK_TWICE)
     for number, first in ((2, "signal"), (4, "message")):
-        header = client.session.msg_header("execute_request") | {"subshell_id": subshell_id}
         msg_id = client.start("deadlock()\nprint('not reached')")
-        client.finish(client.send("execute_request", {"code": WAIT_FOR_LINE_6}, header=header))
+        client.execute(WAIT_FOR_LINE_6, subshell)
         if first == "signal":
             kernel.interrupt()
         else:
@@ -312,8 +305,7 @@ def test_a_second_one_says_where_the_code_is_stuck(kernel: KernelProcess) -> Non
             "[minikernel] Ctrl-C has not got through: it waits for the end of\n"
             f"  Cell In[{number}], line 1\n  Cell In[1], line 6, in deadlock\n"
         )
-        header = client.session.msg_header("execute_request") | {"subshell_id": subshell_id}
-        client.finish(client.send("execute_request", {"code": "libc.pthread_mutex_unlock(lock)"}, header=header))
+        client.execute("libc.pthread_mutex_unlock(lock)", subshell)
         run = client.finish(msg_id)
         assert run.ename == "KeyboardInterrupt" and not run.text() and not run.text("stderr")
         client.execute("libc.pthread_mutex_unlock(lock)")
@@ -365,15 +357,18 @@ def test_idle_interrupts_are_harmless(kernel: KernelProcess) -> None:
     assert client.execute("t.done()").result == "False"
 
 
-def test_a_background_task_that_blocks_an_idle_kernel_can_be_interrupted(kernel: KernelProcess) -> None:
+@pytest.mark.parametrize("subshell", [False, True])
+def test_a_background_task_that_blocks_an_idle_kernel_can_be_interrupted(
+    kernel: KernelProcess, subshell: bool
+) -> None:
     client = kernel.client()
-    msg_id = client.start(
-        "import asyncio, time\nasync def f():\n    print('go'); time.sleep(30)\nt = asyncio.create_task(f())"
-    )
+    where = client.create_subshell() if subshell else None
+    code = "import asyncio\nasync def f():\n    print('go')\n    while True: pass\nt = asyncio.create_task(f())"
+    msg_id = client.start(code, where)
     client.finish(msg_id)
     client.output(msg_id, "go")
     kernel.interrupt()
-    assert client.execute("t.done()").result == "True"
+    assert client.execute("t.done()", where).result == "True"
 
 
 def test_a_child_of_the_cell_is_interrupted_too(kernel: KernelProcess) -> None:
@@ -467,12 +462,14 @@ def test_sigint_that_was_ignored_by_the_launcher(start: Callable[..., KernelProc
     assert client.finish(msg_id).ename == "KeyboardInterrupt"
 
 
-def test_a_greenlet(client: Client) -> None:
+@pytest.mark.parametrize("subshell", [False, True])
+def test_a_greenlet(client: Client, subshell: bool) -> None:
     """It has a stack of its own, with no frame of the kernel below: gevent's loop, Playwright's and SQLAlchemy's calls."""
     pytest.importorskip("greenlet")
-    client.execute("import greenlet, time\ndef f():\n    print('go'); time.sleep(30)")
-    msg_id = client.start("greenlet.greenlet(f).switch()")
+    where = client.create_subshell() if subshell else None
+    client.execute("import greenlet\ndef f():\n    print('go')\n    while True: pass")
+    msg_id = client.start("greenlet.greenlet(f).switch()", where)
     client.output(msg_id, "go")
     client.request("interrupt_request", channel="control")
     assert client.finish(msg_id).ename == "KeyboardInterrupt"
-    assert client.execute("6 * 7").result == "42"
+    assert client.execute("6 * 7", where).result == "42"

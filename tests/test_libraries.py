@@ -300,14 +300,11 @@ def test_figures_of_a_comms_callback(mpl: Client) -> None:
 
 
 def test_a_figure_waits_for_the_end_of_its_own_cell(mpl: Client) -> None:
-    subshell = mpl.request("create_subshell_request", channel="control").reply["subshell_id"]
+    subshell = mpl.create_subshell()
     msg_id = mpl.start("plt.plot([1]); input(); plt.title('done');", allow_stdin=True)
     question = mpl.wait_for("stdin", lambda m: m["msg_type"] == "input_request")
     assert question["parent_header"]["msg_id"] == msg_id
-    message = mpl.session.msg("execute_request", {"code": "plt.figure();"})
-    message["header"]["subshell_id"] = subshell
-    mpl.session.send(mpl.sockets["shell"], message)
-    assert len(bundles(mpl.finish(message["header"]["msg_id"]))) == 1
+    assert len(bundles(mpl.execute("plt.figure();", subshell))) == 1
     mpl.send("input_reply", {"value": ""}, "stdin")
     assert [list(data) for data in bundles(mpl.finish(msg_id))] == [["image/png", "text/plain"]]
     mpl.request("delete_subshell_request", {"subshell_id": subshell}, channel="control")

@@ -145,12 +145,9 @@ def threads(client: Client) -> None:
 
 def subshells(client: Client) -> None:
     for n in range(200):
-        subshell = client.request("create_subshell_request", {}, "control").reply["subshell_id"]
+        subshell = client.create_subshell()
         if n % 20 == 0:
-            message = client.session.msg("execute_request", {"code": "import asyncio; await asyncio.sleep(0)"})
-            message["header"]["subshell_id"] = subshell
-            client.session.send(client.sockets["shell"], message)
-            assert client.finish(message["header"]["msg_id"]).status == "ok"
+            assert client.execute("import asyncio; await asyncio.sleep(0)", subshell).status == "ok"
         assert client.request("delete_subshell_request", {"subshell_id": subshell}, "control").status == "ok"
 
 

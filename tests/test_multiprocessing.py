@@ -151,13 +151,10 @@ def test_a_program_inherits_no_descriptor(kernel: KernelProcess, how: str) -> No
 
 def test_a_fork_in_a_subshell(kernel: KernelProcess) -> None:
     client = kernel.client()
-    subshell = client.request("create_subshell_request", {}, "control").reply["subshell_id"]
+    subshell = client.create_subshell()
     for code in ("", "import asyncio; await asyncio.sleep(0.01)\n"):
         code += "import os\npid = os.fork()\nif pid == 0: print('here')\nelse: os.waitpid(pid, 0)"
-        message = client.session.msg("execute_request", {"code": code})
-        message["header"]["subshell_id"] = subshell
-        client.session.send(client.sockets["shell"], message)
-        run = client.finish(message["header"]["msg_id"])
+        run = client.execute(code, subshell)
         assert run.status == "ok" and (run.text() + run.text("stderr")).count("here") == 1
     goes_on(kernel, client)
 

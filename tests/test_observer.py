@@ -40,9 +40,8 @@ def genuine(tmp_path_factory: pytest.TempPathFactory) -> Lines:
         client.output(running, "go")
         client.request("kernel_info_request", channel="control")
         client.request("complete_request", {"code": "ru", "cursor_pos": 2})
-        subshell = client.request("create_subshell_request", channel="control").reply["subshell_id"]
-        header = client.session.msg_header("execute_request") | {"subshell_id": subshell}
-        client.finish(client.send("execute_request", {"code": "stop = True"}, header=header))
+        subshell = client.create_subshell()
+        client.execute("stop = True", subshell)
         client.finish_rest(running)
         client.request("kernel_info_request")
         client.send("shutdown_request", {"restart": False}, "control")

@@ -62,11 +62,10 @@ def session(start: Start, tmp_path: Path) -> Path:
     (opened,) = [m for m in client.iopub if m["msg_type"] == "comm_open"]
     said = client.send("comm_msg", {"comm_id": opened["content"]["comm_id"], "data": {"n": 1}})
     client.finish(said, reply=False)
-    subshell = client.request("create_subshell_request", channel="control").reply["subshell_id"]
+    subshell = client.create_subshell()
     run = client.start("print('waiting'); time.sleep(60)")
     client.output(run, "waiting")
-    header = client.session.msg_header("execute_request") | {"subshell_id": subshell}
-    client.finish(client.send("execute_request", {"code": "print('beside')"}, header=header))
+    client.execute("print('beside')", subshell)
     client.request("delete_subshell_request", {"subshell_id": subshell}, "control")
     kernel.interrupt()  # of which the record knows what it did
     assert client.finish(run).ename == "KeyboardInterrupt"

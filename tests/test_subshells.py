@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 from client import Client, KernelProcess
 
 
-def create(client: Client) -> str:
-    return client.request("create_subshell_request", channel="control").reply["subshell_id"]
-
-
-def start(client: Client, code: str, subshell: str | None, **options: Any) -> str:
-    msg = client.session.msg("execute_request", content={"code": code, **options})
-    msg["header"]["subshell_id"] = subshell
-    client.session.send(client.sockets["shell"], msg)
-    return msg["header"]["msg_id"]
-
-
 def test_create_list_and_delete(client: Client) -> None:
     assert "kernel subshells" in client.request("kernel_info_request").reply["supported_features"]
-    one, two = create(client), create(client)
+    one, two = client.create_subshell(), client.create_subshell()
     assert client.request("list_subshell_request", channel="control").reply["subshell_id"] == [one, two]
     assert client.request("delete_subshell_request", {"subshell_id": one}, "control").status == "ok"
     assert client.request("list_subshell_request", channel="control").reply["subshell_id"] == [two]
     run = client.request("delete_subshell_request", {"subshell_id": one}, "control")
     assert run.reply["ename"] == "UnknownSubshellError" and run.reply["traceback"]
-    run = client.finish(start(client, "1", "no such subshell"))
+    run = client.execute("1", "no such subshell")
     assert run.ename == "UnknownSubshellError"
     for msg_type in ("kernel_info_request", "list_subshell_request", "nonsense"):  # nor does another answer for it
         header = client.session.msg_header(msg_type) | {"subshell_id": "no such subshell"}
@@ -36,11 +23,11 @@ def test_create_list_and_delete(client: Client) -> None:
 
 
 def test_it_runs_beside_the_main_shell(client: Client) -> None:
-    subshell = create(client)
+    subshell = client.create_subshell()
     client.execute("import threading; x = 5; go = threading.Event()")
     main = client.start("print('main'); go.wait(); 'main done'")
     client.output(main, "main")
-    run = client.finish(start(client, "print(x); y = 6; go.set(); 'sub'", subshell))
+    run = client.execute("print(x); y = 6; go.set(); 'sub'", subshell)
     assert run.result == "'sub'" and run.text() == "5\n"
     assert run.message["parent_header"]["subshell_id"] == subshell
     client.finish_rest(main)
@@ -48,15 +35,15 @@ def test_it_runs_beside_the_main_shell(client: Client) -> None:
 
 
 def test_its_own_count_queue_and_abort(client: Client) -> None:
-    subshell = create(client)
+    subshell = client.create_subshell()
     client.execute("import time")
-    bad = start(client, "time.sleep(0.3); 1/0", subshell)
-    queued = [start(client, str(n), subshell) for n in range(3)]
+    bad = client.start("time.sleep(0.3); 1/0", subshell)
+    queued = [client.start(str(n), subshell) for n in range(3)]
     mine = client.start("'main runs on'")
     assert client.finish(mine).result == "'main runs on'"
     assert client.finish(bad).ename == "ZeroDivisionError"
     assert [client.finish(msg_id).status for msg_id in queued] == ["aborted"] * 3
-    run = client.finish(start(client, "1", subshell))
+    run = client.execute("1", subshell)
     assert run.reply["execution_count"] == 2
     assert client.execute("2").reply["execution_count"] == 3
 
@@ -65,19 +52,19 @@ def test_tracebacks_show_the_cell_of_the_right_subshell(client: Client) -> None:
     """Each counts its cells from 1."""
     client.execute("def f():\n    1/0  # the main shell's")
     client.execute("1")
-    client.finish(start(client, "x = 1\ny = 2", create(client)))
+    client.execute("x = 1\ny = 2", client.create_subshell())
     assert "1/0  # the main shell's" in "".join(client.execute("f()").reply["traceback"])
 
 
 def test_input_await_and_asyncio_in_a_subshell(client: Client) -> None:
-    subshell = create(client)
-    msg_id = start(client, "input('sub? ')", subshell, allow_stdin=True)
+    subshell = client.create_subshell()
+    msg_id = client.start("input('sub? ')", subshell, allow_stdin=True)
     assert client.answer("yes")["parent_header"]["msg_id"] == msg_id
     assert client.finish(msg_id).result == "'yes'"
-    assert client.finish(start(client, "import asyncio\nawait asyncio.sleep(0.01, 3)", subshell)).result == "3"
-    assert client.finish(start(client, "asyncio.run(asyncio.sleep(0.01, 4))", subshell)).result == "4"
-    assert client.finish(start(client, "t = asyncio.create_task(asyncio.sleep(0, 5))", subshell)).status == "ok"
-    assert client.finish(start(client, "await t", subshell)).result == "5"
+    assert client.execute("import asyncio\nawait asyncio.sleep(0.01, 3)", subshell).result == "3"
+    assert client.execute("asyncio.run(asyncio.sleep(0.01, 4))", subshell).result == "4"
+    assert client.execute("t = asyncio.create_task(asyncio.sleep(0, 5))", subshell).status == "ok"
+    assert client.execute("await t", subshell).result == "5"
     assert client.execute("await asyncio.sleep(0, 6)").result == "6"
 
 
@@ -90,8 +77,8 @@ def test_input_await_and_asyncio_in_a_subshell(client: Client) -> None:
 @pytest.mark.parametrize("how", ["signal", "message"])
 def test_an_interrupt_reaches_it(kernel: KernelProcess, code: str, how: str) -> None:
     client = kernel.client()
-    subshell = create(client)
-    msg_id = start(client, code, subshell, allow_stdin=True)
+    subshell = client.create_subshell()
+    msg_id = client.start(code, subshell, allow_stdin=True)
     client.output(msg_id, "go")
     if "input" in code:
         client.wait_for("stdin", lambda m: True)
@@ -100,13 +87,13 @@ def test_an_interrupt_reaches_it(kernel: KernelProcess, code: str, how: str) -> 
     else:
         client.request("interrupt_request", channel="control")
     assert client.finish(msg_id).ename == "KeyboardInterrupt"
-    assert client.finish(start(client, "1", subshell)).result == "1"
+    assert client.execute("1", subshell).result == "1"
 
 
 def test_deleting_answers_what_was_sent(client: Client) -> None:
-    subshell = create(client)
+    subshell = client.create_subshell()
     client.execute("import time")
-    runs = [start(client, f"time.sleep(0.1); {n}", subshell) for n in range(3)]
+    runs = [client.start(f"time.sleep(0.1); {n}", subshell) for n in range(3)]
     client.request("is_complete_request", {"code": ""})
     assert client.request("delete_subshell_request", {"subshell_id": subshell}, "control").status == "ok"
     results = [client.finish(msg_id) for msg_id in runs]
@@ -159,20 +146,20 @@ def test_quick_requests_keep_their_place(client: Client) -> None:
 
 
 def test_what_a_subshell_starts_obeys_signals(client: Client) -> None:
-    subshell = create(client)
+    subshell = client.create_subshell()
     code = "import subprocess\np = subprocess.Popen(['sleep', '60']); p.terminate(); p.wait(10)"
-    assert client.finish(start(client, code, subshell)).result == "-15"
+    assert client.execute(code, subshell).result == "-15"
 
 
 def test_a_task_that_loops_in_a_subshell_can_be_interrupted(kernel: KernelProcess) -> None:
     client = kernel.client()
-    subshell = create(client)
+    subshell = client.create_subshell()
     code = "import asyncio\nasync def f():\n    print('go')\n    while True: pass\nawait asyncio.create_task(f())"
-    msg_id = start(client, code, subshell)
+    msg_id = client.start(code, subshell)
     client.output(msg_id, "go")
     kernel.interrupt()
     assert client.finish(msg_id).ename == "KeyboardInterrupt"
-    assert client.finish(start(client, "await asyncio.sleep(0, 1)", subshell)).result == "1"
+    assert client.execute("await asyncio.sleep(0, 1)", subshell).result == "1"
 
 
 def test_a_long_callback_does_not_keep_help_waiting(client: Client) -> None:

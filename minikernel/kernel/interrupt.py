@@ -271,29 +271,17 @@ def throw(worker: Worker) -> None:
     Signals are the main thread's alone.  An ``await`` is cancelled; other code of the user gets an
     asynchronous exception, at its next bytecode; a function of the kernel finishes first.
     """
+    global _thrown
     import ctypes  # first: it takes time, and the thread goes on
 
-    loop = worker.loop
-    frame = sys._current_frames().get(worker.ident)
-    inner, at_work = _running_loop(frame), _is_machinery(frame)
-    too_early = held is not None and held(worker.ident, frame)
-    too_early = too_early or _is_bad(frame, inner, pending.get(worker.ident, 0))
-    users = False
-    while frame is not None and not is_ours(frame):
-        users = users or not _is_machinery(frame)
-        frame = frame.f_back
-    if frame is None or worker.running is None:
-        pending.pop(worker.ident, None)
-    elif frame.f_code in _loops and loop is not None and not users:
-        loop.cancel()
-    elif (is_landing(frame) or frame.f_code in _loops) and not too_early and not (inner and at_work):
-        pending.pop(worker.ident, None)
-        _thrown[worker.ident] = worker
+    looks = pending.pop(worker.ident, 0)
+    verdict = _decide(sys._current_frames().get(worker.ident), looks, worker)
+    if verdict == "raise":
+        _thrown = {each.ident: each for each in (*_thrown.values(), worker) if not each.ended.is_set()}
         ident, error = ctypes.c_ulong(worker.ident), ctypes.py_object(KeyboardInterrupt)
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, error)
-    else:
-        _have_raised(inner)
-        _throw_soon(worker)
+    elif verdict == "wait":
+        _throw_soon(worker, looks)
 
 
 def _running_loop(frame: FrameType | None) -> Any:
@@ -316,8 +304,8 @@ def _have_raised(loop: Any) -> None:
             loop.call_soon_threadsafe(checkpoint)
 
 
-def _throw_soon(worker: Worker) -> None:
-    pending[worker.ident] = pending.get(worker.ident, -1) + 1
+def _throw_soon(worker: Worker, looks: int) -> None:
+    pending[worker.ident] = looks + 1
 
     def again() -> None:
         sleep(AGAIN)
@@ -348,7 +336,7 @@ def _on_unraisable(what: Any) -> None:
             return
         _land(frame, LOOKS, worker)
         if worker is not _worker and ident in pending:
-            _throw_soon(worker)
+            _throw_soon(worker, LOOKS)
 
     frame.f_trace, frame.f_trace_opcodes = again, True
     if not traced:
@@ -373,30 +361,39 @@ def _on_nudge(signum: int, frame: FrameType | None) -> None:
 
 
 def _land(frame: FrameType | None, looks: int, worker: Worker) -> None:
-    inner, at_work = _running_loop(frame), _is_machinery(frame)
-    if _is_bad(frame, inner, looks) or (held is not None and held(worker.ident, frame)):
+    """Do what is to be done with an interrupt, in the thread that is at `frame`."""
+    verdict = _decide(frame, looks, worker)
+    if verdict == "raise":
+        raise KeyboardInterrupt
+    if verdict == "wait":
         pending[worker.ident] = looks
-        return
-    users = False
+
+
+def _decide(frame: FrameType | None, looks: int, worker: Worker) -> str:
+    """Say what an interrupt does where a worker is: ``raise``, ``wait`` for a better frame, or ``nothing``.
+
+    What awaits has been cancelled then, and a loop of the user's has been asked for a better frame.
+    """
+    inner = _running_loop(frame)
+    if _is_bad(frame, inner, looks) or (held is not None and held(worker.ident, frame)):
+        return "wait"
+    at_work, users = _is_machinery(frame), False
     while frame is not None and not is_ours(frame):
         users = users or not _is_machinery(frame)
         frame = frame.f_back
-    if frame is None and worker.running is not None:  # a greenlet of the user's, which has a stack of its own
-        raise KeyboardInterrupt
-    if frame is not None and is_landing(frame):
+    if frame is None:  # a greenlet of the user's, which has a stack of its own
+        return "raise" if worker.running is not None else "nothing"
+    if is_landing(frame):
         if not (inner and at_work):
-            raise KeyboardInterrupt
-        pending[worker.ident] = looks
+            return "raise"
         _have_raised(inner)
-        return
-    loop = worker.loop
-    if frame is not None and frame.f_code in _loops and loop is not None:
+        return "wait"
+    if frame.f_code in _loops and worker.loop is not None:
         if users:
-            raise KeyboardInterrupt
-        loop.cancel()
-        return
-    if worker.running is not None:
-        pending[worker.ident] = looks
+            return "raise"
+        worker.loop.cancel()
+        return "nothing"
+    return "wait" if worker.running is not None else "nothing"
 
 
 def _is_bad(frame: FrameType | None, loop: Any, looks: int) -> bool:

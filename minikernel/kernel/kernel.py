@@ -201,8 +201,7 @@ class Kernel:
     def interrupt_subshells(self) -> None:
         """Interrupt what runs in the subshells.  The control thread."""
         for worker in self.subshells.workers():
-            if worker.running is not None:
-                interrupt.throw(worker)
+            interrupt.throw(worker)
         if self._prompts is not None:
             self._prompts.interrupt()
 

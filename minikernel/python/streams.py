@@ -67,7 +67,14 @@ class _Bytes(io.RawIOBase):
 class OutStream(io.TextIOWrapper):
     """A text stream whose text goes to the frontends."""
 
-    __slots__ = ("_capture", "_last", "_outbox", "_stream", "_tail")  # twice as fast as what is in the __dict__
+    __slots__ = (
+        "_capture",
+        "_last",
+        "_outbox",
+        "_patient",
+        "_stream",
+        "_tail",
+    )  # twice as fast as what is in the __dict__
 
     def __init__(self, kernel: Kernel, name: str, fd: int, capture: Capture) -> None:
         buffer = _Bytes(name, fd)
@@ -78,6 +85,8 @@ class OutStream(io.TextIOWrapper):
         self._outbox = kernel.channels.outbox
         self._capture = capture
         self._last = 0.0
+        #: Whether an interrupt prefers another place: here C prints its warnings, and clears what is raised.
+        self._patient = name == "stderr"
         #: The text that was written to last.
         self._tail = Text(EMPTY, name, _NOBODY)
 
@@ -115,14 +124,14 @@ class OutStream(io.TextIOWrapper):
         if outbox.full:
             outbox.wait_for_room()
         if interrupt.pending:
-            interrupt.checkpoint(self._stream == "stderr")  # where C prints warnings, and clears errors
+            interrupt.checkpoint(self._patient)
         return len(text)
 
     def flush(self) -> None:
         """Keep what C code has written before and what Python writes next in this order."""
         self._capture.look()
         if interrupt.pending:
-            interrupt.checkpoint(self._stream == "stderr")  # where C prints warnings, and clears errors
+            interrupt.checkpoint(self._patient)
 
     def close(self) -> None:
         """Flush; the stream is the kernel's, and a cell can't close it."""
