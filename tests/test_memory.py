@@ -185,6 +185,16 @@ def test_no_descriptor_and_no_thread_is_left(kernel: KernelProcess, work: Callab
 
 
 @linux
+def test_an_idle_kernel_has_few(start: Callable[..., KernelProcess]) -> None:
+    """Without what connections have, and the control thread, which begins with the first question on control."""
+    kernel = start(env={"MINIKERNEL_RECORD": ""})
+    client = kernel.client()
+    assert client.execute("6 * 7").result == "42"
+    client.close()
+    assert until(lambda: count(kernel)[0] <= 25 and count(kernel)[1] <= 5), count(kernel)
+
+
+@linux
 def test_clients_that_come_and_go(kernel: KernelProcess) -> None:
     client = kernel.client()
     client.execute("1")
