@@ -30,7 +30,6 @@ from typing import TYPE_CHECKING, Any
 
 from . import __builtins__ as __builtins__
 from . import connect
-from .kernel import interrupt
 from .kernel.kernel import Kernel
 from .kernel.request import current_request
 from .protocol import log
@@ -90,10 +89,7 @@ class Guest(Kernel):
 
     def interrupt(self) -> None:
         """Interrupt what runs on shell and in the subshells.  Any thread."""
-        for worker in self.users():
-            interrupt.throw(worker)
-        if self._prompts is not None:
-            self._prompts.interrupt()
+        self.interrupt_cells([(worker, worker.cell) for worker in self.users()])
 
     def stop(self) -> None:
         """Have `end` called from a thread that it does not wait for.  The control thread."""

@@ -109,15 +109,18 @@ def test_the_exchange_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert any("─ execute_reply ── shell ─┤ error execution_count=1 " in line for line in lines)
 
 
+@pytest.mark.timeout(180)
 def test_ipykernel(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In what it does well nothing is found; what is found is known."""
     pytest.importorskip("ipykernel")
     directory = spec(tmp_path, "-m", "ipykernel_launcher", "-f", "{connection_file}", kernel_protocol_version="5.5")
     _, rules = check(capsys, "--kernel", directory, "--timeout", "30")
-    found = {name for name, verdict in verdicts(rules).items() if verdict == "violation"}
-    # of XPUB's subscriptions it sees the first only (ipykernel 7.2 to 7.4), and seldom it loses an interrupt
-    assert found <= {"iopub_welcome", "interrupt"}, {name: rules[name] for name in found}
     assert sum(verdict == "ok" for verdict in verdicts(rules).values()) > 25
+    found = [name for name, verdict in verdicts(rules).items() if verdict == "violation"]
+    found.remove("iopub_welcome")  # of XPUB's subscriptions it sees the first only (ipykernel 7.2 to 7.4)
+    if found:  # on a loaded machine it loses an interrupt of 500, and does not end after a shutdown of 100
+        _, again = check(capsys, "--kernel", directory, "--timeout", "30", "--only", *found)
+        assert verdicts(again) == dict.fromkeys(found, "ok"), json.dumps([rules, again], indent=1)[:6000]
 
 
 def test_a_kernel_that_runs(kernel: KernelProcess, capsys: pytest.CaptureFixture[str]) -> None:

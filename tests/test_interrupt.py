@@ -463,13 +463,60 @@ def test_sigint_that_was_ignored_by_the_launcher(start: Callable[..., KernelProc
 
 
 @pytest.mark.parametrize("subshell", [False, True])
-def test_a_greenlet(client: Client, subshell: bool) -> None:
+@pytest.mark.parametrize("code", ["spin()", "asyncio.run(asyncio.sleep(30))", "asyncio.run(many())"])
+def test_a_greenlet(client: Client, code: str, subshell: bool) -> None:
     """It has a stack of its own, with no frame of the kernel below: gevent's loop, Playwright's and SQLAlchemy's calls."""
     pytest.importorskip("greenlet")
     where = client.create_subshell() if subshell else None
-    client.execute("import greenlet\ndef f():\n    print('go')\n    while True: pass")
-    msg_id = client.start("greenlet.greenlet(f).switch()", where)
+    client.execute(
+        "import asyncio, greenlet\ndef spin():\n    while True: pass\n"
+        "async def one():\n    while True: await asyncio.sleep(0)\n"
+        "async def many(): await asyncio.gather(*(one() for _ in range(20)))"
+    )
+    for _ in range(10 if "many" in code else 1):
+        msg_id = client.start(f"greenlet.greenlet(lambda: (print('go'), {code})).switch()", where)
+        client.output(msg_id, "go")
+        client.request("interrupt_request", channel="control")
+        assert client.finish(msg_id, timeout=10).ename == "KeyboardInterrupt"
+        assert client.execute("6 * 7", where).result == "42"
+
+
+@pytest.mark.parametrize("subshell", [False, True])
+def test_an_event_loop_is_not_torn_while_it_is_made(kernel: KernelProcess, subshell: bool) -> None:
+    """Else a ruin is left, which complains when it is collected."""
+    client = kernel.client()
+    client.execute(
+        "import asyncio, gc, selectors, time\nimport minikernel.kernel.interrupt\n"
+        "minikernel.kernel.interrupt.LOOKS = 10**6  # the machine may be slow\n"
+        "class Slow(selectors.DefaultSelector):\n    def __init__(self):\n        super().__init__()\n"
+        "        print('go')\n        for _ in range(50): time.sleep(0.001)\nselectors.DefaultSelector = Slow"
+    )
+    where = client.create_subshell() if subshell else None
+    msg_id = client.start("asyncio.run(asyncio.sleep(30))", where)
     client.output(msg_id, "go")
+    kernel.interrupt()
+    run = client.finish(msg_id, timeout=10)
+    assert run.ename == "KeyboardInterrupt" and not run.text("stderr")
+    assert not client.execute("gc.collect(); selectors.DefaultSelector = Slow.__base__").text("stderr")
+
+
+def test_only_what_ran_at_the_time_is_interrupted(kernel: KernelProcess) -> None:
+    """And not the next cell of a subshell, when the kernel is slow to get there."""
+    client = kernel.client()
+    where = client.create_subshell()
+    client.execute(
+        "import time\nfrom minikernel.kernel.request import current_request\nkernel = current_request().kernel"
+    )
+    client.request("kernel_info_request", channel="control")
+    client.execute("kernel.control_worker.put(lambda: time.sleep(0.5))")
+    kernel.interrupt()
+    assert client.execute("time.sleep(1); 7", where).result == "7"
+
+
+def test_an_idle_interrupt_needs_no_ctypes(start: Callable[..., KernelProcess]) -> None:
+    kernel = start(without=("ctypes",))
+    client = kernel.client()
+    where = client.create_subshell()
     client.request("interrupt_request", channel="control")
-    assert client.finish(msg_id).ename == "KeyboardInterrupt"
     assert client.execute("6 * 7", where).result == "42"
+    assert kernel.stderr() == ""

@@ -265,23 +265,31 @@ def send() -> None:
         signal.pthread_kill(main, signal.SIGINT)
 
 
-def throw(worker: Worker) -> None:
-    """Interrupt what runs in another thread than the main one.
+def throw(worker: Worker, cell: Request | None) -> None:
+    """Interrupt another thread than the main one in what it runs for `cell`, or while it is idle.
 
     Signals are the main thread's alone.  An ``await`` is cancelled; other code of the user gets an
     asynchronous exception, at its next bytecode; a function of the kernel finishes first.
     """
     global _thrown
-    import ctypes  # first: it takes time, and the thread goes on
-
+    running = worker.cell
+    if running is not None and running is not cell:
+        return  # and what waits now is for that
     looks = pending.pop(worker.ident, 0)
-    verdict = _decide(sys._current_frames().get(worker.ident), looks, worker)
+    verdict = _decide(sys._current_frames().get(worker.ident), looks, worker) if running is cell else "nothing"
     if verdict == "raise":
-        _thrown = {each.ident: each for each in (*_thrown.values(), worker) if not each.ended.is_set()}
+        first = "ctypes" not in sys.modules
+        import ctypes
+
+        if first:  # it has taken its time, and the thread has gone on
+            verdict = "wait"
+    if verdict == "wait":
+        _throw_soon(worker, cell, looks)
+    elif verdict == "raise":
+        if _worker is not None:  # in an application, nobody asks for it
+            _thrown = {each.ident: each for each in (*_thrown.values(), worker) if not each.ended.is_set()}
         ident, error = ctypes.c_ulong(worker.ident), ctypes.py_object(KeyboardInterrupt)
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, error)
-    elif verdict == "wait":
-        _throw_soon(worker, looks)
 
 
 def _running_loop(frame: FrameType | None) -> Any:
@@ -304,13 +312,13 @@ def _have_raised(loop: Any) -> None:
             loop.call_soon_threadsafe(checkpoint)
 
 
-def _throw_soon(worker: Worker, looks: int) -> None:
+def _throw_soon(worker: Worker, cell: Request | None, looks: int) -> None:
     pending[worker.ident] = looks + 1
 
     def again() -> None:
         sleep(AGAIN)
         if worker.ident in pending:  # no checkpoint has come
-            throw(worker)
+            throw(worker, cell)
 
     in_thread(again)
 
@@ -336,7 +344,7 @@ def _on_unraisable(what: Any) -> None:
             return
         _land(frame, LOOKS, worker)
         if worker is not _worker and ident in pending:
-            _throw_soon(worker, LOOKS)
+            _throw_soon(worker, worker.cell, LOOKS)
 
     frame.f_trace, frame.f_trace_opcodes = again, True
     if not traced:
@@ -374,16 +382,16 @@ def _decide(frame: FrameType | None, looks: int, worker: Worker) -> str:
 
     What awaits has been cancelled then, and a loop of the user's has been asked for a better frame.
     """
-    inner = _running_loop(frame)
-    if _is_bad(frame, inner, looks) or (held is not None and held(worker.ident, frame)):
+    inner, idle = _running_loop(frame), worker.running is None
+    if (not idle and _is_bad(frame, inner, looks)) or (held is not None and held(worker.ident, frame)):
         return "wait"
     at_work, users = _is_machinery(frame), False
     while frame is not None and not is_ours(frame):
         users = users or not _is_machinery(frame)
         frame = frame.f_back
-    if frame is None:  # a greenlet of the user's, which has a stack of its own
-        return "raise" if worker.running is not None else "nothing"
-    if is_landing(frame):
+    if frame is None and idle:
+        return "nothing"
+    if frame is None or is_landing(frame):  # a greenlet of the user's has a stack of its own
         if not (inner and at_work):
             return "raise"
         _have_raised(inner)
@@ -393,18 +401,17 @@ def _decide(frame: FrameType | None, looks: int, worker: Worker) -> str:
             return "raise"
         worker.loop.cancel()
         return "nothing"
-    return "wait" if worker.running is not None else "nothing"
+    return "nothing" if idle else "wait"
 
 
 def _is_bad(frame: FrameType | None, loop: Any, looks: int) -> bool:
     """Tell whether to look for a better frame: for one outside of a warning, or of asyncio when no `loop` runs."""
     if looks >= LOOKS or frame is None:
         return False
-    if loop is None and str(frame.f_globals.get("__name__")).startswith("asyncio."):
-        return True
     above: FrameType | None = frame
     while above is not None and not is_ours(above):
-        if above.f_code.co_name == "_showwarnmsg":
+        asyncio = str(above.f_globals.get("__name__")).startswith("asyncio.")
+        if above.f_code.co_name == "_showwarnmsg" or (asyncio and loop is None):
             return True
         above = above.f_back
     return False

@@ -191,17 +191,19 @@ class Kernel:
 
     def _interrupt_others(self) -> None:
         """Interrupt what runs beside the main thread.  Signal handlers."""
-        if self._prompts is not None or self.subshells.workers():
-            self._on_control(self.interrupt_subshells)
+        workers = self.subshells.workers()
+        if self._prompts is not None or workers:
+            cells = [(worker, worker.cell) for worker in workers]
+            self._on_control(lambda: self.interrupt_cells(cells))
 
     def interrupt(self) -> None:
         """Interrupt what runs on shell and in the subshells.  Any thread."""
         interrupt.send()
 
-    def interrupt_subshells(self) -> None:
-        """Interrupt what runs in the subshells.  The control thread."""
-        for worker in self.subshells.workers():
-            interrupt.throw(worker)
+    def interrupt_cells(self, cells: list[tuple[Worker, Request | None]]) -> None:
+        """Interrupt what other threads run than the main one, if it is still the same.  Any thread."""
+        for worker, cell in cells:
+            interrupt.throw(worker, cell)
         if self._prompts is not None:
             self._prompts.interrupt()
 

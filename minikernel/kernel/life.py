@@ -88,6 +88,7 @@ class Life:
             for pid in _children():
                 with suppress(ProcessLookupError):
                     kill(pid, SIGKILL)
+            self._kernel.history.ended()
         finally:
             self._exit()
 

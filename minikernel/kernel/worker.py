@@ -127,6 +127,14 @@ class Worker:
         """Whether a cell awaits in the worker's loop."""
         return self.loop is not None and self.loop.task is not None
 
+    @property
+    def cell(self) -> Request | None:
+        """What is being answered; while a cell awaits and something else is answered, that cell."""
+        request = self.running
+        while request is not None and request.before is not None:
+            request = request.before
+        return request
+
     def stop(self) -> None:
         """End `run` before the next request.  Any thread."""
         self._stopped = True
