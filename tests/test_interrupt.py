@@ -510,7 +510,30 @@ def test_only_what_ran_at_the_time_is_interrupted(kernel: KernelProcess) -> None
     client.request("kernel_info_request", channel="control")
     client.execute("kernel.control_worker.put(lambda: time.sleep(0.5))")
     kernel.interrupt()
+    client.execute("pass")  # by now it has come
     assert client.execute("time.sleep(1); 7", where).result == "7"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a zeroed mutex is Linux's")
+@pytest.mark.parametrize("how", ["signal", "message"])
+def test_a_subshell_does_not_wait_for_the_main_thread(kernel: KernelProcess, how: str) -> None:
+    """Which is in code in C that no signal ends."""
+    client = kernel.client()
+    where, beside = client.create_subshell(), client.create_subshell()
+    client.execute(LOCK_TWICE)
+    stuck = client.start("deadlock()")
+    client.execute(WAIT_FOR_LINE_6, beside)
+    for _ in range(3):
+        msg_id = client.start("print('go')\nwhile True: pass", where)
+        client.output(msg_id, "go")
+        if how == "signal":
+            kernel.interrupt()
+        else:
+            client.request("interrupt_request", channel="control")
+        assert client.finish(msg_id).ename == "KeyboardInterrupt"
+    client.execute("libc.pthread_mutex_unlock(lock)", beside)
+    assert client.finish(stuck).ename == "KeyboardInterrupt"
+    client.execute("libc.pthread_mutex_unlock(lock)")
 
 
 def test_an_idle_interrupt_needs_no_ctypes(start: Callable[..., KernelProcess]) -> None:

@@ -68,7 +68,8 @@ PATIENCE = 0.3
 LOOKS = 3
 #: The threads whose interrupt waits for their next checkpoint, and how often a look has found no frame for it.
 pending: dict[int, int] = {}
-#: Called when a SIGINT has come, to interrupt what runs in other threads; must be safe in a signal handler.
+#: Called once for each SIGINT, to interrupt what runs in other threads: by the thread that first knows of it, the
+#: channels thread, or the main one in its handler when the word of signals goes elsewhere.
 others: Callable[[], object] | None = None
 #: Asked first, with a thread's ident: true while a debugger is at work on top of the user's frame, and must not
 #: be torn.  The interrupt is pending then, and the debugger sees to it that it lands.
@@ -88,9 +89,9 @@ _wakeup_fd = -1
 _hook_before = sys.unraisablehook
 #: By thread: the worker, not in the main thread, whose code an interrupt was last raised in.
 _thrown: dict[int, Worker] = {}
-#: How many SIGINTs the channels thread has heard of, that many when it last nudged, and how many the main thread
-#: has felt; it may feel several at once.
-_heard = _nudged = _felt = 0
+#: How many SIGINTs the channels thread has heard of, that many when it last nudged, how many the main thread has
+#: felt, which may feel several at once, and for how many the others have been interrupted.
+_heard = _nudged = _felt = _shared = 0
 #: The signal masks of threads that are forking.
 _masks: dict[int, set[Any]] = {}
 
@@ -189,6 +190,7 @@ def install(worker: Worker, channels: Channels, terminate: Callable[[], object])
                 told = True
                 channels.call_later(PATIENCE, partial(tell, worker.running, _felt))
             _heard = max(_heard + 1, _felt)
+            _share(_heard)
         if signal.SIGINT in signals:
             channels.call_later(AFTER, lambda: look_after(AFTER))
         elif signals.strip(bytes([NUDGE])):
@@ -277,15 +279,15 @@ def throw(worker: Worker, cell: Request | None) -> None:
         return  # and what waits now is for that
     looks = pending.pop(worker.ident, 0)
     verdict = _decide(sys._current_frames().get(worker.ident), looks, worker) if running is cell else "nothing"
-    if verdict == "raise":
+    if verdict == "wait":
+        _throw_soon(worker, cell, looks)
+    elif verdict == "raise":
         first = "ctypes" not in sys.modules
         import ctypes
 
         if first:  # it has taken its time, and the thread has gone on
-            verdict = "wait"
-    if verdict == "wait":
-        _throw_soon(worker, cell, looks)
-    elif verdict == "raise":
+            throw(worker, cell)
+            return
         if _worker is not None:  # in an application, nobody asks for it
             _thrown = {each.ident: each for each in (*_thrown.values(), worker) if not each.ended.is_set()}
         ident, error = ctypes.c_ulong(worker.ident), ctypes.py_object(KeyboardInterrupt)
@@ -355,10 +357,18 @@ def on_sigint(signum: int, frame: FrameType | None) -> None:
     """Decide where the interrupt lands (see the module's docstring)."""
     global _felt
     _felt += 1
-    if others is not None:
-        others()
+    _share(_felt)
     assert _worker is not None
     _land(frame, pending.pop(_worker.ident, 0), _worker)
+
+
+def _share(number: int) -> None:
+    """Interrupt the other threads, too, unless that has been done for this SIGINT."""
+    global _shared
+    if number > _shared:
+        _shared = number
+        if others is not None:
+            others()
 
 
 def _on_nudge(signum: int, frame: FrameType | None) -> None:

@@ -123,6 +123,8 @@ class Kernel:
         self._comms: CommManager | None = None
         self._beside = Beside(self.dispatch, channels.call_later)
         self._stopping = False
+        #: What a SIGINT that is on its way is meant for, in other threads than the main one.
+        self._to_interrupt: list[tuple[Worker, Request | None]] | None = None
         self._status = Lock()
         self._making = RLock()
 
@@ -190,14 +192,17 @@ class Kernel:
         self.channels.outbox.call(lambda: self.control_worker.start())
 
     def _interrupt_others(self) -> None:
-        """Interrupt what runs beside the main thread.  Signal handlers."""
-        workers = self.subshells.workers()
-        if self._prompts is not None or workers:
-            cells = [(worker, worker.cell) for worker in workers]
+        """Interrupt what runs beside the main thread.  Any thread, and signal handlers."""
+        cells, self._to_interrupt = self._to_interrupt or self._beside_main(), None
+        if self._prompts is not None or cells:
             self._on_control(lambda: self.interrupt_cells(cells))
+
+    def _beside_main(self) -> list[tuple[Worker, Request | None]]:
+        return [(worker, worker.cell) for worker in self.subshells.workers()]
 
     def interrupt(self) -> None:
         """Interrupt what runs on shell and in the subshells.  Any thread."""
+        self._to_interrupt = self._beside_main()
         interrupt.send()
 
     def interrupt_cells(self, cells: list[tuple[Worker, Request | None]]) -> None:
