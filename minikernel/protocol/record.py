@@ -7,7 +7,7 @@ One JSON object a line, in the order in which the channels thread read and sent:
 
 The time is in seconds since the epoch, the routing ids (on iopub the topic) are in hex, of buffers there is the
 size; the four objects are as they travelled.  What was refused has ``"refused"`` and the reason instead, and the
-last line has the direction "end"; it is missing when the kernel was killed.
+last line has the direction "end"; it is missing when the kernel was killed, and the last line may be torn then.
 
 Neither the key nor a signature is in it, but all that was said and typed is, passwords too: the file is for its
 owner's eyes.  Each line is one write at the end of the file, so kernels may share one; in a directory each has
@@ -73,6 +73,8 @@ class Recorder:
         self._fd = private.open_file(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)
         if stat.S_ISREG(os.fstat(self._fd).st_mode):
             os.fchmod(self._fd, 0o600)
+            if _is_torn(path):
+                write(self._fd, b"\n")
 
     def __call__(self, direction: str, channel: str, frames: list[Frame], when: float | None = None) -> None:
         """Write one line, of now or of what was seen before.  The channels thread, or that of a relay's tap."""
@@ -108,3 +110,11 @@ class Recorder:
             *four,
             dumps(sizes),
         )
+
+
+def _is_torn(path: str) -> bool:
+    """Tell whether the last line of a file has no end."""
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return file.read(1) not in (b"", b"\n")
