@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -200,6 +201,18 @@ class Client:
 
     def close(self) -> None:
         self.context.destroy(linger=0)
+
+
+def stranger(port: int) -> socket.socket:
+    """A subscriber's connection to iopub, without libzmq on this side (ZMTP 3.0, NULL): it may send anything."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
+    connection.sendall(b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32))
+    ready = b"\x05READY" + b"\x0bSocket-Type" + b"\0\0\0\x03SUB"
+    connection.sendall(b"\x04" + bytes([len(ready)]) + ready)
+    received = b""
+    while len(received) < 66 or len(received) < 66 + received[65]:  # the kernel's greeting, and its own READY
+        received += connection.recv(4096)
+    return connection
 
 
 class KernelProcess:

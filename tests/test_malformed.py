@@ -16,6 +16,7 @@ import pytest
 import zmq
 from client import Client, KernelProcess
 
+from minikernel.protocol.iopub import LARGEST
 from minikernel.protocol.wire import DELIMITER, EMPTY, Session
 
 Frames = list[bytes]
@@ -117,7 +118,14 @@ def test_replayed_code_does_not_run_again(shared: Client) -> None:
 
 def test_the_other_sockets_take_garbage_too(kernel: KernelProcess) -> None:
     client = kernel.client()
-    for frame in (b"", b"\x01\xff\xfe", b"\x01" + b"x" * 100_000, b"\x00gone", b"junk", os.urandom(1_000_000)):
+    for frame in (
+        b"",
+        b"\x01\xff\xfe",
+        b"\x01" + b"x" * LARGEST,
+        b"\x00gone",
+        b"junk",
+        b"\xff" + os.urandom(1_000_000),
+    ):
         subscriber = client.context.socket(zmq.XSUB)
         subscriber.linger = 5000
         subscriber.connect(f"tcp://127.0.0.1:{client.info['iopub_port']}")

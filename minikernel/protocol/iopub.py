@@ -46,6 +46,9 @@ STALL = 10.0
 PATIENCE = 1.0
 #: Messages for one subscriber that libzmq may hold: few, for they may be large.
 MARK = 128
+#: Bytes of the largest message that is taken here, which is a subscription; who sends more is hung up on.  Anybody
+#: who can connect may subscribe, and libzmq keeps 160 bytes for each of a topic, and may walk them recursively.
+LARGEST = 1_000
 #: What a message that waits costs beside its bytes.
 COST = 1024
 #: Seconds until what waits is tried again: a quarter of the time for which nothing was taken, within these.
@@ -129,6 +132,7 @@ class Publisher:
         socket.setsockopt(zmq.XPUB_MANUAL, 1)
         socket.setsockopt(zmq.XPUB_NODROP, 1)
         socket.sndhwm = MARK
+        socket.maxmsgsize = LARGEST
         self._socket = socket
         self._session = session
         self._outbox = outbox

@@ -29,6 +29,7 @@ import zmq
 
 from ..protocol import curve, log
 from ..protocol.channels import CHANNELS, LINGER, PORT_PATIENCE, STDIN_PATIENCE, Tracer, endpoint
+from ..protocol.iopub import LARGEST
 from ..protocol.wire import Frame
 
 #: Seconds for which one frontend that reads nothing from iopub may hold up the others; then it misses messages.
@@ -96,6 +97,7 @@ class Relay:
         if channel == "iopub":
             socket.setsockopt(zmq.XPUB_VERBOSER, 1)  # the kernel welcomes every subscriber
             socket.setsockopt(zmq.XPUB_NODROP, 1)
+            socket.maxmsgsize = LARGEST
         else:
             socket.router_handover = 1
             socket.router_mandatory = 1
