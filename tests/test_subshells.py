@@ -90,6 +90,23 @@ def test_an_interrupt_reaches_it(kernel: KernelProcess, code: str, how: str) -> 
     assert client.execute("1", subshell).result == "1"
 
 
+def test_an_interrupt_reaches_it_beside_a_cell_with_a_handler_of_its_own(kernel: KernelProcess) -> None:
+    client = kernel.client()
+    subshell = client.create_subshell()
+    own = client.start(
+        "import signal, threading\ncaught = []\n"
+        "signal.signal(signal.SIGINT, lambda *_: caught.append(1))\nprint('go')\n"
+        "while not caught: threading.Event().wait(0.01)"
+    )
+    client.output(own, "go")
+    beside = client.start("print('go')\nwhile True: pass", subshell)
+    client.output(beside, "go")
+    kernel.interrupt()
+    assert client.finish(beside).ename == "KeyboardInterrupt"
+    assert client.finish(own).status == "ok"
+    assert client.execute("caught").result == "[1]"
+
+
 def test_deleting_answers_what_was_sent(client: Client) -> None:
     subshell = client.create_subshell()
     client.execute("import time")

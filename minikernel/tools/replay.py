@@ -47,6 +47,8 @@ _ORDER = ("iopub", "stdin", "shell", "control")
 _IDS = ("comm_id", "subshell_id")
 #: Seconds after the idle of a request for what threads and tasks have still to say.
 LATE = 1.0
+#: Seconds between two requests on different channels, which may wait for each other in the kernel.
+OVERTAKING = 0.05
 
 
 def main(arguments: list[str]) -> int:
@@ -89,6 +91,8 @@ def main(arguments: list[str]) -> int:
 def load(path: str) -> list[list[Entry]]:
     """Return the lines of a record, of each kernel on its own that wrote to it one after the other.
 
+    A line that a killed kernel has left torn is passed over, and said on stderr.
+
     Raises
     ------
     OSError
@@ -110,7 +114,8 @@ def load(path: str) -> list[list[Entry]]:
                 whole = False
             if not whole:
                 if '{"time": '.startswith(line[:9].rstrip()):
-                    continue  # its kernel was killed while it wrote
+                    print(f"line {number} is torn: its kernel was killed as it wrote", file=sys.stderr)
+                    continue
                 raise ValueError(f"line {number} is not a record's")
             starting = state(entry) == "starting"  # it may be behind requests: a relay is there before its kernel
             if ended or (starting and started):
@@ -125,10 +130,6 @@ def load(path: str) -> list[list[Entry]]:
     if not lives:
         raise ValueError("there are no requests in it")
     return lives
-
-
-#: Seconds between two requests on different channels, which may wait for each other in the kernel.
-OVERTAKING = 0.05
 
 
 class Replay:
