@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -22,7 +23,7 @@ from client import Client, KernelProcess, stranger, until
 from jupyter_client.session import Session
 
 import minikernel
-from minikernel.protocol.iopub import LARGEST
+from minikernel.protocol.iopub import LARGEST, MOST
 
 Start = Callable[..., KernelProcess]
 
@@ -541,6 +542,21 @@ def test_a_strangers_topic_is_not_endless(start: Start, kernelspec: Path, comman
     assert memory_of(kernel) - before < 10_000_000
     kernel.client(subscribe=b"x" * (LARGEST - 100))  # waits for its iopub_welcome
     assert client.execute("6 * 7").result == "42"
+
+
+def test_a_stranger_has_a_few_topics_and_all_of_them(kernel: KernelProcess) -> None:
+    client = kernel.client()
+    with stranger(client.info["iopub_port"]) as connection:
+        for topic in (*(b"%07d" % number for number in range(10_000)), b""):
+            connection.sendall(bytes([0, len(topic) + 1]) + b"\x01" + topic)
+        heard = b""
+        while not re.search(rb'"subscription": ?""', heard):
+            heard += connection.recv(1 << 16)
+        assert heard.count(b"iopub_welcome") == MOST + 1
+        assert client.execute("print('for all')").text() == "for all\n"
+        while b"for all\\n" not in heard:
+            heard += connection.recv(1 << 16)
+    assert 0 < len(kernel.stderr().splitlines()) < 20
 
 
 def test_a_connection_that_says_nothing_holds_nobody_up(kernel: KernelProcess) -> None:

@@ -340,7 +340,7 @@ class Channels:
     def _read(self, channel: str, limit: int | None = TURN) -> None:
         """Hand on what has arrived; after `limit` messages the other sockets have their turn."""
         if channel == "iopub":
-            self._iopub.listen()
+            self._iopub.listen(TURN)
             return
         socket = self._sockets[channel]
         while (limit is None or limit > 0) and multipart.readable(socket):

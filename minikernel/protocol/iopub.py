@@ -34,7 +34,7 @@ from typing import NamedTuple
 import zmq
 
 from .. import __builtins__ as __builtins__
-from . import multipart
+from . import log, multipart
 from .encoding import dumps
 from .multipart import INFINITY
 from .outbox import BOUND, Outbox
@@ -49,6 +49,8 @@ MARK = 128
 #: Bytes of the largest message that is taken here, which is a subscription; who sends more is hung up on.  Anybody
 #: who can connect may subscribe, and libzmq keeps 160 bytes for each of a topic, and may walk them recursively.
 LARGEST = 1_000
+#: How many topics one subscriber may have, and everything besides: no frontend needs more than a few.
+MOST = 100
 #: What a message that waits costs beside its bytes.
 COST = 1024
 #: Seconds until what waits is tried again: a quarter of the time for which nothing was taken, within these.
@@ -155,28 +157,34 @@ class Publisher:
         """Whether something waits for somebody."""
         return bool(self._late)
 
-    def listen(self) -> None:
-        """Take in subscriptions, and answer them (JEP 65)."""
-        while multipart.readable(self._socket):
+    def listen(self, limit: int) -> None:
+        """Take in subscriptions, up to so many, and answer them (JEP 65)."""
+        for _ in range(limit):
+            if not multipart.readable(self._socket):
+                break
             event = self._socket.recv(zmq.NOBLOCK, copy=False)
-            topic = event.bytes[1:]
-            self._forget_the_gone()
+            said, topic = event.bytes[:1], event.bytes[1:]
             try:
                 fd = int(event.get(zmq.SRCFD))
             except zmq.ZMQError:  # not from a subscriber: libzmq says that a connection has ended
                 continue
             subscriber = self._subscribers.get(fd)
-            if subscriber is None:
+            if subscriber is None or _inode(fd) != subscriber.inode:
+                self._forget_the_gone()
                 subscriber = self._subscribers[fd] = Subscriber(next(self._numbers), _inode(fd))
             address = b"%b@%d " % (topic, subscriber.number)
             others = [subscription for subscription in subscriber.addresses if subscription[0] != topic]
-            if event.bytes[:1] == b"\x01":
+            if said == b"\x01":
+                if topic and len(others) >= MOST:
+                    log.complain("a subscriber of iopub asks for too many topics")
+                    continue
                 subscriber.addresses = sorted([*others, (topic, address)], reverse=True)
                 self._socket.setsockopt(zmq.SUBSCRIBE, address)
                 self._welcome(subscriber, topic)
-            else:
+            elif said == b"\x00" and len(others) < len(subscriber.addresses):
                 subscriber.addresses = others
                 self._socket.setsockopt(zmq.UNSUBSCRIBE, address)
+        self._forget_the_gone()
 
     def _welcome(self, subscriber: Subscriber, topic: bytes) -> None:
         """Tell a subscriber that it will miss nothing from here on.
