@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -203,16 +204,30 @@ class Client:
         self.context.destroy(linger=0)
 
 
-def stranger(port: int) -> socket.socket:
-    """A subscriber's connection to iopub, without libzmq on this side (ZMTP 3.0, NULL): it may send anything."""
+def stranger(port: int, kind: bytes = b"SUB") -> socket.socket:
+    """A connection to a channel, without libzmq on this side (ZMTP 3.0, NULL): it may send anything."""
     connection = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
     connection.sendall(b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32))
-    ready = b"\x05READY" + b"\x0bSocket-Type" + b"\0\0\0\x03SUB"
+    ready = b"\x05READY" + b"\x0bSocket-Type" + len(kind).to_bytes(4, "big") + kind
     connection.sendall(b"\x04" + bytes([len(ready)]) + ready)
     received = b""
     while len(received) < 66 or len(received) < 66 + received[65]:  # the kernel's greeting, and its own READY
         received += connection.recv(4096)
     return connection
+
+
+def hung_up(connection: socket.socket) -> bool:
+    """Wait until the peer has closed a connection."""
+    with suppress(ConnectionError):
+        while connection.recv(1 << 16):
+            pass
+    return True
+
+
+def memory_of(kernel: KernelProcess) -> int:
+    """The bytes that its process has in memory (Linux)."""
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{kernel.pid}/status").read_text().splitlines())
+    return int(status["VmRSS"].split()[0]) << 10
 
 
 class KernelProcess:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -19,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client import Client, KernelProcess, stranger, until
+from client import Client, KernelProcess, memory_of, until
 from jupyter_client.session import Session
 
 import minikernel
-from minikernel.protocol.iopub import LARGEST, MOST
 
 Start = Callable[..., KernelProcess]
 
@@ -494,20 +492,6 @@ def test_what_is_large_and_right_is_answered(shared: Client, content: bytes) -> 
     assert shared.finish(json.loads(header)["msg_id"]).result == "42"
 
 
-def memory_of(kernel: KernelProcess) -> int:
-    """In bytes."""
-    status = dict(line.split(":", 1) for line in Path(f"/proc/{kernel.pid}/status").read_text().splitlines())
-    return int(status["VmRSS"].split()[0]) << 10
-
-
-def hung_up(connection: socket.socket) -> bool:
-    """Wait until the peer has closed a connection."""
-    with suppress(ConnectionError):
-        while connection.recv(4096):
-            pass
-    return True
-
-
 @linux
 def test_strangers_take_no_memory_for_good(kernel: KernelProcess) -> None:
     """What is not signed is dropped, however much it is."""
@@ -522,41 +506,6 @@ def test_strangers_take_no_memory_for_good(kernel: KernelProcess) -> None:
     before = memory_after(3)  # which malloc keeps some of
     assert memory_after(9) - before < 100_000_000
     assert len(kernel.stderr().splitlines()) <= 6
-
-
-@linux
-@pytest.mark.parametrize(
-    "command", [(), ("trace", "--kernel", "minikernel", "-o", os.devnull)], ids=["kernel", "relay"]
-)
-def test_a_strangers_topic_is_not_endless(start: Start, kernelspec: Path, command: tuple[str, ...]) -> None:
-    """Of each byte libzmq makes a level of a tree."""
-    kernel = start(command=command)
-    client = kernel.client()
-    assert client.execute("6 * 7").result == "42"
-    before = memory_of(kernel)
-    for topic in (b"x" * 1_000_000, b"x" * LARGEST):
-        with stranger(client.info["iopub_port"]) as connection:
-            with suppress(ConnectionError):  # it may be hung up on at the first bytes
-                connection.sendall(b"\x02" + (len(topic) + 1).to_bytes(8, "big") + b"\x01" + topic)
-            assert hung_up(connection)
-    assert memory_of(kernel) - before < 10_000_000
-    kernel.client(subscribe=b"x" * (LARGEST - 100))  # waits for its iopub_welcome
-    assert client.execute("6 * 7").result == "42"
-
-
-def test_a_stranger_has_a_few_topics_and_all_of_them(kernel: KernelProcess) -> None:
-    client = kernel.client()
-    with stranger(client.info["iopub_port"]) as connection:
-        for topic in (*(b"%07d" % number for number in range(10_000)), b""):
-            connection.sendall(bytes([0, len(topic) + 1]) + b"\x01" + topic)
-        heard = b""
-        while not re.search(rb'"subscription": ?""', heard):
-            heard += connection.recv(1 << 16)
-        assert heard.count(b"iopub_welcome") == MOST + 1
-        assert client.execute("print('for all')").text() == "for all\n"
-        while b"for all\\n" not in heard:
-            heard += connection.recv(1 << 16)
-    assert 0 < len(kernel.stderr().splitlines()) < 20
 
 
 def test_a_connection_that_says_nothing_holds_nobody_up(kernel: KernelProcess) -> None:

@@ -330,3 +330,25 @@ def test_crumbs_that_several_threads_append_without_a_lock() -> None:
     crumbs = re.findall("[^;]+;", "".join(texts))
     for n in range(3):
         assert [item for item in crumbs if item.startswith(f"{n}:")] == [f"{n}:{i};" for i in range(amount)]
+
+
+def test_who_reads_slowly_holds_up_no_reply_for_long(kernel: KernelProcess) -> None:
+    """Nor does one who never stops reading."""
+    client = kernel.client()
+    client.execute("from minikernel.protocol import iopub; iopub.STALL, iopub.PATIENCE = 1, 60")
+    slow, over = Sleeper(client), threading.Event()
+
+    def read() -> None:
+        while not over.wait(0.02):
+            if slow.socket.poll(0):
+                slow.read()
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        assert client.execute("for n in range(1500): display('x' * 20_000)", timeout=10).status == "ok"
+    finally:
+        over.set()
+        reader.join()
+    last = slow.read_until(lambda m: m["content"].get("execution_state") == "idle")
+    assert last["parent_header"]["msg_type"] == "execute_request"

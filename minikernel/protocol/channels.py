@@ -134,7 +134,8 @@ class Channels:
             self._iopub = Publisher(socket, self.session, self.outbox, self._trace)
         else:
             socket.router_handover = 1  # a client that reconnects keeps its identity (ipykernel#270)
-            socket.sndhwm = 0  # a ROUTER drops what is over its mark
+            if channel != "hb":  # where nothing is lost with an echo that nobody reads
+                socket.sndhwm = 0  # a ROUTER drops what is over its mark
             socket.router_mandatory = channel == "stdin"  # see _ask_late
         if info.get("curve_secretkey"):
             from .curve import serve

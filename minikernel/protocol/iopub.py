@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from itertools import count
-from os import fstat
+from os import close, dup, fstat
 from time import monotonic
 from typing import NamedTuple
 
@@ -43,13 +43,14 @@ from .wire import Frame, Session
 #: Seconds after which a subscriber that takes nothing is not waited for.
 STALL = 10.0
 #: Seconds without progress for which a reply waits for the output before it: some clients read replies first.
+#: With progress it waits for each piece of output no longer than `STALL`: nobody may hold up another's replies.
 PATIENCE = 1.0
 #: Messages for one subscriber that libzmq may hold: few, for they may be large.
 MARK = 128
 #: Bytes of the largest message that is taken here, which is a subscription; who sends more is hung up on.  Anybody
 #: who can connect may subscribe, and libzmq keeps 160 bytes for each of a topic, and may walk them recursively.
 LARGEST = 1_000
-#: How many topics one subscriber may have, and everything besides: no frontend needs more than a few.
+#: How many topics one subscriber may have, and everything besides; who asks for more is hung up on.
 MOST = 100
 #: What a message that waits costs beside its bytes.
 COST = 1024
@@ -70,6 +71,10 @@ class Waiting(NamedTuple):
     address: bytes
     frames: list[Frame]
     size: int
+    #: When it began to wait.
+    since: float
+    #: The topic that it welcomes to, if it does.
+    topic: bytes | None = None
 
 
 class Subscriber:
@@ -77,6 +82,7 @@ class Subscriber:
 
     __slots__ = (
         "addresses", "gap", "inode", "missed", "number", "parent", "since", "size", "text", "told", "waiting",
+        "welcomes",
     )  # fmt: skip
 
     def __init__(self, number: int, inode: int) -> None:
@@ -85,6 +91,8 @@ class Subscriber:
         self.inode = inode
         #: Its subscriptions, topic and address; the longest topic is first.
         self.addresses: list[tuple[bytes, bytes]] = []
+        #: The topics whose welcome waits.
+        self.welcomes: set[bytes] = set()
         self.waiting: deque[Waiting] = deque()
         #: Bytes of all that waits.
         self.size = 0
@@ -140,6 +148,8 @@ class Publisher:
         self._outbox = outbox
         self._trace = trace
         self._numbers = count(1)
+        #: Whether libzmq may take the next subscription for another connection's (see `listen`).
+        self._confused = False
         #: By the descriptors of their connections.
         self._subscribers: dict[int, Subscriber] = {}
         #: Those for whom something waits.
@@ -158,9 +168,14 @@ class Publisher:
         return bool(self._late)
 
     def listen(self, limit: int) -> None:
-        """Take in subscriptions, up to so many, and answer them (JEP 65)."""
+        """Take in subscriptions, up to so many, and answer them (JEP 65).
+
+        What is sent here and is no subscription makes libzmq book those behind it, up to the last that has arrived,
+        on each other's connections.  Who has sent it is hung up on, and so is who subscribes then, and comes again.
+        """
         for _ in range(limit):
             if not multipart.readable(self._socket):
+                self._confused = False
                 break
             event = self._socket.recv(zmq.NOBLOCK, copy=False)
             said, topic = event.bytes[:1], event.bytes[1:]
@@ -174,31 +189,64 @@ class Publisher:
                 subscriber = self._subscribers[fd] = Subscriber(next(self._numbers), _inode(fd))
             address = b"%b@%d " % (topic, subscriber.number)
             others = [subscription for subscription in subscriber.addresses if subscription[0] != topic]
-            if said == b"\x01":
-                if topic and len(others) >= MOST:
+            known = len(others) < len(subscriber.addresses)
+            self._confused = self._confused or said not in (b"\x00", b"\x01")
+            if known and said == b"\x01":
+                self._welcome(subscriber, topic)  # behind a relay, it may be another's
+            elif self._confused:
+                self._hang_up(fd)
+            elif said == b"\x01":
+                if topic and max(len(others), len(subscriber.welcomes)) >= MOST:
                     log.complain("a subscriber of iopub asks for too many topics")
+                    self._hang_up(fd)
                     continue
                 subscriber.addresses = sorted([*others, (topic, address)], reverse=True)
                 self._socket.setsockopt(zmq.SUBSCRIBE, address)
                 self._welcome(subscriber, topic)
-            elif said == b"\x00" and len(others) < len(subscriber.addresses):
+            elif known:
                 subscriber.addresses = others
                 self._socket.setsockopt(zmq.UNSUBSCRIBE, address)
         self._forget_the_gone()
 
+    def _hang_up(self, fd: int) -> None:
+        """Shut a connection down, if it is still ours; who is behind it may come again."""
+        import _socket
+
+        try:
+            copy = dup(fd)
+        except OSError:
+            return  # it has ended
+        try:
+            connection = _socket.socket(fileno=copy)
+        except OSError:
+            close(copy)
+            return
+        try:
+            name = connection.getsockname()
+            if self._socket.getsockopt_string(zmq.LAST_ENDPOINT).endswith(
+                f":{name[1]}" if isinstance(name, tuple) else f"//{name}"
+            ):
+                connection.shutdown(_socket.SHUT_RDWR)
+        except OSError:
+            pass  # it has ended meanwhile
+        finally:
+            connection.close()
+
     def _welcome(self, subscriber: Subscriber, topic: bytes) -> None:
-        """Tell a subscriber that it will miss nothing from here on.
+        """Tell a subscriber that it will miss nothing from here on; once, when it has not read that yet.
 
         To its address, as everything: a subscription to the topic alone, for as long as this takes, could not be
         taken back when another connection ends meanwhile, and this one would get all that is for others, too.
         """
+        if topic in subscriber.welcomes:
+            return
         try:
             content = {"subscription": topic.decode()}
         except UnicodeDecodeError:
             return
         frames = self._session.pack("iopub_welcome", content, idents=[topic])
         self._trace("out", "iopub", frames)
-        self._give(subscriber, frames, "")
+        self._give(subscriber, frames, "", topic)
 
     def _forget_the_gone(self) -> None:
         for fd, subscriber in tuple(self._subscribers.items()):
@@ -226,7 +274,7 @@ class Publisher:
         if self._late:
             self._hold_back()
 
-    def _give(self, subscriber: Subscriber, frames: list[Frame], text: str) -> None:
+    def _give(self, subscriber: Subscriber, frames: list[Frame], text: str, topic: bytes | None = None) -> None:
         address = subscriber.address(bytes(frames[0]))
         if not address:
             return
@@ -235,18 +283,21 @@ class Publisher:
                 return
             subscriber.since = monotonic()
             self._late.add(subscriber)
-        number, length = self.published, len(text.encode(errors="surrogatepass"))
+        number = self.published + (topic is not None)  # for a welcome no reply waits, only for what is behind it
+        length, now = len(text.encode(errors="surrogatepass")), monotonic()
         if subscriber.size > (BOUND if text else 2 * BOUND) and not subscriber.reads:
             if subscriber.gap is None:
-                subscriber.gap = Waiting(number, subscriber.address(b"stream.stderr"), frames, 0)
+                subscriber.gap = Waiting(number, subscriber.address(b"stream.stderr"), frames, 0, now)
                 subscriber.waiting.append(subscriber.gap)
             subscriber.missed += 1
             subscriber.text += length
             subscriber.parent = frames[PARENT]
             return
         size = sum(map(len, frames)) + COST
-        subscriber.waiting.append(Waiting(number, address, frames, size))
+        subscriber.waiting.append(Waiting(number, address, frames, size, now, topic))
         subscriber.size += size
+        if topic is not None:
+            subscriber.welcomes.add(topic)
 
     def catch_up(self) -> float:
         """Send what waits, as far as it can leave; return the seconds until it should be tried again."""
@@ -259,8 +310,9 @@ class Publisher:
             if not subscriber.waiting:
                 self._late.discard(subscriber)
                 continue
-            if subscriber.idle_for() < PATIENCE:
-                self.reached = min(self.reached, subscriber.waiting[0].number - 1)
+            first = subscriber.waiting[0]
+            if subscriber.idle_for() < PATIENCE and monotonic() - first.since < STALL:
+                self.reached = min(self.reached, first.number - 1)
             wait = min(wait, max(SOON, subscriber.idle_for() / 4))
         self._hold_back()
         return wait
@@ -280,6 +332,8 @@ class Publisher:
             subscriber.since = monotonic()
             subscriber.waiting.popleft()
             subscriber.size -= item.size
+            if item.topic is not None:
+                subscriber.welcomes.discard(item.topic)
             if item is subscriber.gap:
                 self._trace("out", "iopub", frames)
                 if not subscriber.told:

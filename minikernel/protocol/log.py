@@ -14,6 +14,8 @@ from os import write as write_to
 from .. import __builtins__ as __builtins__
 
 _REPEATS = 5
+#: Characters of a complaint's detail, which is a peer's.
+_LONGEST = 300
 
 fd = 2
 _seen: dict[str, int] = {}
@@ -32,6 +34,8 @@ def complain(kind: str, detail: str = "") -> None:
     count = _seen[kind] = _seen.get(kind, 0) + 1
     if count <= _REPEATS or count % 1000 == 0:
         more = f" ({count} so far)" if count >= _REPEATS else ""
+        if len(detail) > _LONGEST:
+            detail = detail[:_LONGEST] + "…"
         write(f"{kind}{': ' if detail else ''}{detail}{more}")
 
 

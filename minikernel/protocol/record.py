@@ -6,8 +6,9 @@ One JSON object a line, in the order in which the channels thread read and sent:
      "parent_header": {…}, "metadata": {…}, "content": {…}, "buffers": [1024]}
 
 The time is in seconds since the epoch, the routing ids (on iopub the topic) are in hex, of buffers there is the
-size; the four objects are as they travelled.  What was refused has ``"refused"`` and the reason instead, and the
-last line has the direction "end"; it is missing when the kernel was killed, and the last line may be torn then.
+size; the four objects are as they travelled.  What was refused has ``"refused"`` and the reason instead; after
+`REFUSED` of them, only every thousandth is told, for no stranger may fill a disk.  The last line has the direction
+"end"; it is missing when the kernel was killed, and the last line may be torn then.
 
 Neither the key nor a signature is in it, but all that was said and typed is, passwords too: the file is for its
 owner's eyes.  Each line is one write at the end of the file, so kernels may share one; in a directory each has
@@ -30,6 +31,8 @@ from .channels import Channels
 from .encoding import dumps
 from .wire import DELIMITER, Frame, Session, WireError
 
+#: How many refused messages are told, all of them.
+REFUSED = 1000
 #: Between the tokens of JSON, where alone they may stand in it, these are spaces.
 _ONE_LINE = bytes.maketrans(b"\r\n", b"  ")
 
@@ -69,6 +72,7 @@ class Recorder:
         self._path = path
         self._foreign = foreign
         self._session = session
+        self._refused = 0
         # of a pipe that nobody reads, no kernel may come to a halt
         self._fd = private.open_file(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)
         if stat.S_ISREG(os.fstat(self._fd).st_mode):
@@ -82,7 +86,10 @@ class Recorder:
             return
         line = b'{"time": %.6f, "direction": "%b"' % (when or time(), direction.encode())
         if direction != "end":
-            line += b', "channel": "%b", %b' % (channel.encode(), self._describe(direction, frames))
+            described = self._describe(direction, frames)
+            if not described:
+                return
+            line += b', "channel": "%b", %b' % (channel.encode(), described)
         rest = memoryview(line + b"}\n")
         try:
             while rest:
@@ -95,12 +102,14 @@ class Recorder:
             self._fd = -1
 
     def _describe(self, direction: str, frames: list[Frame]) -> bytes:
-        """Return the fields of a message as JSON text."""
+        """Return the fields of a message as JSON text, or nothing when too many like it have been told."""
         if direction == "in" or self._foreign:
             try:
                 self._session.unpack(frames)
             except WireError as error:
-                return b'"refused": %b' % dumps(str(error))
+                self._refused += 1
+                told = self._refused <= REFUSED or self._refused % 1000 == 0
+                return b'"refused": %b' % dumps(str(error)) if told else b""
         at = frames.index(DELIMITER)
         idents = [bytes(ident).hex() for ident in frames[:at]]
         sizes = [len(buffer) for buffer in frames[at + 6 :]]

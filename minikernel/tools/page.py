@@ -28,13 +28,13 @@ from tornado.web import Application, HTTPError, RequestHandler
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from ..protocol.messages import MESSAGES
-from ..protocol.wire import DELIMITER, Frame
+from ..protocol.wire import DELIMITER
 from .ladder import frame_names
 from .transcript import Entry
 from .violations import WIRE, link
 
-#: Messages that are kept, their bytes, and the bytes of one frame.
-KEEP, KEEP_BYTES, KEEP_FRAME = 2000, 1 << 25, 1 << 16
+#: Messages that are kept, their bytes, the bytes of one frame, and the frames of one message.
+KEEP, KEEP_BYTES, KEEP_FRAME, KEEP_FRAMES = 2000, 1 << 25, 1 << 16, 200
 #: Messages in one frame of the websocket.
 BATCH = 200
 _HTML = Path(__file__).with_suffix(".html")
@@ -104,7 +104,7 @@ class Page:
         """Show an entry.  Any one thread."""
         if entry is None:
             return
-        frames = [bytes(frame[:KEEP_FRAME]) for frame in entry.frames]
+        frames = [bytes(frame[:KEEP_FRAME]) for frame in entry.frames[:KEEP_FRAMES]]
         self._loop.call_soon_threadsafe(self._add, row(entry), frames)
 
     def _add(self, row: Json, frames: list[bytes]) -> None:
@@ -132,12 +132,14 @@ def row(entry: Entry) -> Json:
         "signature": entry.signature, "about": spec.about if spec else None,
         "section": section, "link": link(section) if section else None,
         "violations": [{**each._asdict(), "link": link(each.section)} for each in entry.violations],
-        "frames": [{"name": name, "size": len(frame)} for name, frame in _named(entry)],
+        "frames": [{"name": name, "size": size} for name, size in _sizes(entry)],
     }  # fmt: skip
 
 
-def _named(entry: Entry) -> list[tuple[str, Frame]]:
-    return list(zip(frame_names(entry), entry.frames, strict=True))
+def _sizes(entry: Entry) -> list[tuple[str, int]]:
+    sizes = [(name, len(frame)) for name, frame in zip(frame_names(entry), entry.frames, strict=True)]
+    more = sizes[KEEP_FRAMES:]
+    return sizes[:KEEP_FRAMES] + ([(f"{len(more)} more frames", sum(size for _, size in more))] if more else [])
 
 
 class Handler(RequestHandler):

@@ -11,11 +11,14 @@ hb         ROUTER, bound       DEALER, connected
 A ROUTER puts the routing id of the frontend in front of what it receives, and takes it off from what it sends: so
 the kernel finds it before the delimiter, as the second routing id behind the relay's own, and answers to both.
 The relay has one id on shell, control and stdin, as frontends do; so a question on stdin finds the frontend whose
-cell asks.  Subscriptions reach the kernel as frontends make them, so ``iopub_welcome`` is the kernel's own.
+cell asks.  Subscriptions reach the kernel as frontends make them, so ``iopub_welcome`` is the kernel's own.  They
+are not taken back: to the kernel all frontends are one, and one would take back what others have asked for.
 
-This file decides nothing about a message and reads none: it would forward rubbish as faithfully.  Frames are
-handed from socket to socket without copying their bytes, and `tracers` see them when they have left.  One thread
-runs all this, in a poll; that it holds no lock and waits for nobody is what keeps the relay below a millisecond.
+This file decides nothing about a message and reads none: it would forward rubbish as faithfully.  Only on iopub it
+lets nothing but subscriptions through, for a kernel may hang up on who sends it rubbish, and that would be all.
+Frames are handed from socket to socket without copying their bytes, and `tracers` see them when they have left.
+One thread runs all this, in a poll; that it holds no lock and waits for nobody is what keeps the relay below a
+millisecond.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ import zmq
 
 from ..protocol import curve, log
 from ..protocol.channels import CHANNELS, LINGER, PORT_PATIENCE, STDIN_PATIENCE, Tracer, endpoint
-from ..protocol.iopub import LARGEST
+from ..protocol.iopub import LARGEST, MOST
 from ..protocol.wire import Frame
 
 #: Seconds for which one frontend that reads nothing from iopub may hold up the others; then it misses messages.
@@ -67,6 +70,8 @@ class Relay:
         self._held: list[zmq.Frame] | None = None
         self._stalled_since = 0.0
         self._late: list[tuple[float, list[zmq.Frame]]] = []
+        #: What frontends may have subscribed to.
+        self._topics = {b""}
         self._paths = [f"{front['ip']}-{front[f'{name}_port']}" for name in CHANNELS if front["transport"] == "ipc"]
         #: Where what arrives at a socket goes to.
         self._ways: dict[zmq.Socket[bytes], tuple[str, str, zmq.Socket[bytes]]] = {}
@@ -100,8 +105,9 @@ class Relay:
             socket.maxmsgsize = LARGEST
         else:
             socket.router_handover = 1
-            socket.router_mandatory = 1
-            socket.sndhwm = 0
+            if channel != "hb":  # there, what nobody reads may be dropped
+                socket.router_mandatory = 1
+                socket.sndhwm = 0
         if info.get("curve_secretkey"):
             curve.serve(socket, info)
         socket.ipv6 = ":" in info["ip"]
@@ -196,7 +202,8 @@ class Relay:
         while frames[-1].more:
             frames.append(source.recv(copy=False))
         try:
-            _send(sink, frames)
+            if channel != "iopub" or direction == "out" or self._is_wanted(frames):
+                _send(sink, frames)
         except zmq.Again:  # only iopub has a mark
             self._hold(frames)
         except zmq.ZMQError as error:
@@ -212,6 +219,18 @@ class Relay:
             seen: list[Frame] = [frame.buffer for frame in frames]
             for tracer in self.tracers:
                 tracer(direction, channel, seen)
+        return True
+
+    def _is_wanted(self, frames: list[zmq.Frame]) -> bool:
+        """Tell whether what a frontend has sent on iopub is a subscription, and not one of too many."""
+        said, topic = frames[0].bytes[:1], frames[0].bytes[1:]
+        if said != b"\x01" or len(frames) > 1:
+            return False
+        if topic not in self._topics:
+            if len(self._topics) >= MOST:
+                log.complain("frontends ask for too many topics")
+                return False
+            self._topics.add(topic)
         return True
 
     def _hold(self, frames: list[zmq.Frame]) -> None:
