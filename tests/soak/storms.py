@@ -112,7 +112,8 @@ def interrupts(target: Target, count: int) -> Counter[str]:
         ledger.listen(until=chance.randrange(6))
     ledger.close()
     expected = {"", "KeyboardInterrupt", "ZeroDivisionError", "ModuleNotFoundError"}
-    assert set(ledger.errors) <= expected, ledger.errors
+    unexpected = {name: told for name, told in ledger.tracebacks.items() if name not in expected}
+    assert not unexpected, "\n".join(line for told in unexpected.values() for line in told)
     return Counter(interrupts=count, landed=ledger.errors["KeyboardInterrupt"], requests=asked)
 
 

@@ -52,6 +52,8 @@ class Ledger:
         self.open: set[str] = set()
         #: The names of the errors in replies, and the characters on stdout.
         self.errors: Counter[str] = Counter()
+        #: Of each kind of error the last one's.
+        self.tracebacks: dict[str, list[str]] = {}
         self.printed = 0
 
     def ask(self, msg_type: str, content: dict[str, Any], channel: str = "shell") -> str:
@@ -97,7 +99,9 @@ class Ledger:
         elif channel != "iopub":
             assert self._replies.get(msg_id) == channel, f"{msg_id} has two replies, or that is somebody else's"
             self._replies[msg_id] = ""
-            self.errors[json.loads(frames[at + 5]).get("ename", "")] += 1
+            content = json.loads(frames[at + 5])
+            self.errors[content.get("ename", "")] += 1
+            self.tracebacks[content.get("ename", "")] = [msg_type, *content.get("traceback", ())]
         elif msg_type == "stream":
             content = json.loads(frames[at + 5])
             self.printed += len(content["text"]) if content["name"] == "stdout" else 0
