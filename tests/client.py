@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 import zmq
 from jupyter_client.session import Session
 from observer import check
@@ -212,7 +213,7 @@ def stranger(port: int, kind: bytes = b"SUB") -> socket.socket:
     connection.sendall(b"\x04" + bytes([len(ready)]) + ready)
     received = b""
     while len(received) < 66 or len(received) < 66 + received[65]:  # the kernel's greeting, and its own READY
-        received += connection.recv(4096)
+        received += connection.recv(4096) or pytest.fail("hung up on before the handshake was over")
     return connection
 
 

@@ -398,6 +398,26 @@ def test_terminate_ends_the_cell(debug: Debug) -> None:
 
 
 @needs_debugpy
+def test_an_event_waits_for_the_busy_of_the_cell_that_it_belongs_to(debug: Debug) -> None:
+    client = debug.client
+    debug.start()
+    client.execute(
+        "import gc\nfrom minikernel.python.debugger import Debugger\nfrom minikernel.kernel.request import current_request\n"
+        "kernel = current_request().kernel\n(debugger,) = [o for o in gc.get_objects() if type(o) is Debugger]\n"
+        "publish = kernel._publish_status\n"
+        "def early(request, state, *args, **kwargs):\n"
+        "    if state == 'busy' and request is kernel.main.running and not request.started:\n"
+        "        debugger._event({'type': 'event', 'event': 'early'})\n"
+        "    publish(request, state, *args, **kwargs)\n"
+        "kernel._publish_status = early"
+    )
+    run = client.execute("6 * 7")
+    assert run.result == "42"
+    (early,) = [m for m in client.iopub if m["content"].get("event") == "early"]
+    assert early["parent_header"]["msg_type"] == "debug_request"
+
+
+@needs_debugpy
 def test_interrupt_while_stopped(kernel: KernelProcess) -> None:
     """The line that the user looks at must not run; and the debugger goes on to work."""
     client = kernel.client()

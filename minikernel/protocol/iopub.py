@@ -28,6 +28,7 @@ from collections import deque
 from collections.abc import Callable
 from itertools import count
 from os import close, dup, fstat
+from sys import platform
 from time import monotonic
 from typing import NamedTuple
 
@@ -179,18 +180,20 @@ class Publisher:
                 break
             event = self._socket.recv(zmq.NOBLOCK, copy=False)
             said, topic = event.bytes[:1], event.bytes[1:]
+            self._confused = self._confused or said not in (b"\x00", b"\x01")
             try:
                 fd = int(event.get(zmq.SRCFD))
             except zmq.ZMQError:  # not from a subscriber: libzmq says that a connection has ended
                 continue
-            subscriber = self._subscribers.get(fd)
-            if subscriber is None or _inode(fd) != subscriber.inode:
+            subscriber, inode = self._subscribers.get(fd), _inode(fd)
+            if not inode:  # it has ended since
+                continue
+            if subscriber is None or inode != subscriber.inode:
                 self._forget_the_gone()
-                subscriber = self._subscribers[fd] = Subscriber(next(self._numbers), _inode(fd))
+                subscriber = self._subscribers[fd] = Subscriber(next(self._numbers), inode)
             address = b"%b@%d " % (topic, subscriber.number)
             others = [subscription for subscription in subscriber.addresses if subscription[0] != topic]
             known = len(others) < len(subscriber.addresses)
-            self._confused = self._confused or said not in (b"\x00", b"\x01")
             if known and said == b"\x01":
                 self._welcome(subscriber, topic)  # behind a relay, it may be another's
             elif self._confused:
@@ -374,6 +377,8 @@ class Publisher:
 
 def _inode(fd: int) -> int:
     """Return what tells the connection behind a descriptor from all others; 0 when it has been closed."""
+    if platform == "win32":
+        return 1  # a socket is no file there, and nothing tells
     try:
         return fstat(fd).st_ino
     except OSError:

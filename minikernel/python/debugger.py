@@ -301,7 +301,8 @@ class Debugger:
         """Publish an event of pydevd.  The reading thread."""
         if event["event"] == "stopped":
             self._stepping = False
-        request = self._kernel.main.running or self._request
+        cell = self._kernel.main.running
+        request = cell if cell is not None and cell.started else self._request  # or it would come before the busy
         if self._started and request is not None:
             request.publish("debug_event", event)
         if event["event"] == "terminated":
