@@ -153,8 +153,8 @@ def test_nobody_takes_back_what_others_have_asked_for(start: Start, command: tup
         send(connection, subscription(b"", b"\0") * 3)
         assert client.execute("6 * 7").result == "42"
         send(connection, b"\0\4junk")
-        assert client.execute("6 * 7").result == "42"
-        assert command or hung_up(connection)  # else whoever has its descriptor next would be
+        assert command or hung_up(connection)
+        assert client.execute("6 * 7").result == "42"  # and who comes from here on is not mixed up with it
     for number in range(MOST + 1):  # of different frontends, and by a relay they are one
         with stranger(client.info["iopub_port"]) as connection:
             send(connection, subscription(b"%07d" % number))
