@@ -136,11 +136,12 @@ def test_rubbish_confuses_no_subscriptions(kernel: KernelProcess, tmp_path: Path
             assert not stays or hung_up(connection)
         client.execute("print('to all')")
         for each in late:
-            texts = []
+            texts: list[list[bytes]] = []
             while not any(b'"idle"' in frames[6] for frames in texts):
                 assert each.poll(TIMEOUT * 1000), "it is deaf"
                 texts.append(each.recv_multipart())
             assert sum(b"to all" in frames[6] for frames in texts) == 2  # the input, and the output
+        assert not stays or "hung up on a subscriber" in kernel.stderr()
     finally:
         context.destroy(linger=0)
 

@@ -197,10 +197,11 @@ class Publisher:
             if known and said == b"\x01":
                 self._welcome(subscriber, topic)  # behind a relay, it may be another's
             elif self._confused:
+                log.complain("hung up on a subscriber of iopub: it, or one before it, has sent no subscription")
                 self._hang_up(fd)
             elif said == b"\x01":
                 if topic and max(len(others), len(subscriber.welcomes)) >= MOST:
-                    log.complain("a subscriber of iopub asks for too many topics")
+                    log.complain("hung up on a subscriber of iopub: it asks for too many topics")
                     self._hang_up(fd)
                     continue
                 subscriber.addresses = sorted([*others, (topic, address)], reverse=True)
