@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from client import Client, KernelProcess
+from client import Client, KernelProcess, Result
 
 PREPARE = """
 import asyncio, socket, subprocess, threading, time, os
@@ -155,7 +155,8 @@ def test_what_python_ignores_lands_in_the_code_that_goes_on(kernel: KernelProces
     client = kernel.client()
     client.execute(
         "import time; torn = 0\nclass Torn:\n    def __del__(self):\n        global torn\n"
-        "        print('go', flush=True)\n        try:\n            for _ in range(20): time.sleep(0.001)\n"
+        "        print('go', flush=True)\n        try:\n"
+        "            for _ in range(20 if torn else 20_000): time.sleep(0.001)\n"
         "        except KeyboardInterrupt: torn += 1; raise"
     )
     where, beside = client.create_subshell() if subshell else None, client.create_subshell()
@@ -168,6 +169,60 @@ def test_what_python_ignores_lands_in_the_code_that_goes_on(kernel: KernelProces
         run = client.finish(msg_id)
         assert run.ename == "KeyboardInterrupt" and not run.text("stderr"), name
         assert client.execute("torn, (torn := 0)").result == "(1, 0)", name
+
+
+SPINS = """
+import asyncio, logging, sys
+def spin(*args):
+    print('go', flush=True)
+    while True: pass
+class Spins(logging.Handler):
+    emit = spin
+class Dying:
+    __del__ = spin
+def fail():
+    it = Dying()
+    1 / 0
+sys.addaudithook(lambda event, args: event == "compile" and args[0] == b"'audited'" and spin())
+logging.getLogger("asyncio").addHandler(Spins())
+"""
+
+
+@pytest.mark.parametrize("subshell", [False, True])
+def test_it_lands_in_what_the_kernel_has_called_unawares(kernel: KernelProcess, subshell: bool) -> None:
+    client = kernel.client()
+    client.execute(SPINS)
+    where = client.create_subshell() if subshell else None
+
+    def interrupted(code: str) -> Result:
+        msg_id = client.start(code, where)
+        client.output(msg_id, "go")
+        kernel.interrupt()
+        return client.finish(msg_id)
+
+    assert interrupted("'audited'").ename == "KeyboardInterrupt"
+    assert client.execute("fail()", where).ename == "ZeroDivisionError"
+    assert interrupted("nobody").ename == "NameError"  # the last error's frames end while this one is described
+    fails = "asyncio.get_running_loop().call_soon(lambda: 1 / 0)"
+    assert interrupted(f"{fails}; await asyncio.sleep(30)").ename == "KeyboardInterrupt"
+    msg_id = client.start(f"{fails}; None", where)
+    client.output(msg_id, "go")  # while all is idle
+    client.finish(msg_id)
+    kernel.interrupt()
+    assert client.execute("1", where).result == "1"
+
+
+def test_an_import_of_the_kernels_own_is_not_torn(start: Callable[..., KernelProcess]) -> None:
+    client = (kernel := start(without=("IPython",))).client()
+    client.execute(
+        "import sys, time; through = []\nclass Slow:\n    def find_spec(self, name, *args):\n"
+        "        if name == 'pprint':\n            print('go', flush=True); time.sleep(2); through.append(name)"
+    )
+    msg_id = client.start("sys.modules.pop('pprint', None); sys.meta_path.insert(0, Slow()); list(range(100))")
+    client.output(msg_id, "go")
+    kernel.interrupt()
+    client.finish(msg_id)
+    assert client.execute("through").result == "['pprint']"
 
 
 def test_a_child_is_not_interrupted_for_its_parent(kernel: KernelProcess) -> None:

@@ -273,6 +273,91 @@ def test_interrupts_reach_magics(kernel: KernelProcess) -> None:
     assert ok(client, "1").result == "1"
 
 
+SPINS = """
+import ast, os
+ip = get_ipython()
+def spin(*args, **kwargs):
+    if os.path.exists("spins"):
+        print("go", flush=True)
+        while True: pass
+    return args and args[0]
+class Transformer(ast.NodeTransformer):
+    visit_Module = lambda self, node: spin(node)
+class X:
+    def __repr__(self): spin(); return "X()"
+x = X()
+"""
+#: How user code comes to be called by IPython, and a cell for which it is.
+HOOKS = {
+    "ip.events.register('pre_execute', spin)": "1",
+    "ip.events.register('pre_run_cell', spin)": "1",
+    "ip.events.register('post_execute', spin)": "1",
+    "ip.events.register('post_run_cell', spin)": "1",
+    "ip.ast_transformers.append(Transformer())": "1",
+    "ip.input_transformers_post.append(spin)": "!true",
+    "ip.set_custom_exc((ZeroDivisionError,), spin)": "1/0",
+    "ip.set_hook('show_in_pager', spin, 0)": "%psource spin",
+    "ip.display_formatter.formatters['text/html'].for_type(X, spin)": "x",
+    "ip.run_line_magic('xmode', 'Verbose')": "x; 1/0",
+}
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_interrupts_reach_what_is_called_by_ipython(kernel: KernelProcess, hook: str) -> None:
+    client = kernel.client()
+    ok(client, SPINS)
+    ok(client, hook)
+    (spins := kernel.connection_file.parent / "spins").touch()
+    msg_id = client.start(HOOKS[hook])
+    client.output(msg_id, "go")
+    spins.unlink()
+    kernel.interrupt()
+    client.finish(msg_id)
+    assert client.execute("6 * 7").result == "42"
+
+
+LATE = """
+import signal
+from minikernel.kernel.request import Request
+publish = Request.publish
+def interrupted(request, msg_type, *args):
+    if msg_type == "execute_result": signal.raise_signal(signal.SIGINT)
+    publish(request, msg_type, *args)
+Request.publish = interrupted
+get_ipython().events.register("post_run_cell", lambda result: print("after", result.result))
+"""
+
+
+def test_an_interrupt_that_comes_too_late_takes_nothing_away(kernel: KernelProcess) -> None:
+    client = kernel.client()
+    ok(client, LATE)
+    run = ok(client, "1")
+    assert (run.result, run.text()) == ("1", "after 1\n")
+
+
+TORN = """
+exec('''
+from signal import SIGINT, raise_signal
+enqueue, left = GroupQueue.enq, -1
+def enq(self, group):
+    global left
+    if (left := left - 1) == 0: raise_signal(SIGINT)
+    return enqueue(self, group)
+GroupQueue.enq = enq
+''', vars(pretty))
+"""
+
+
+def test_the_printer_is_not_torn(kernel: KernelProcess) -> None:
+    """It would raise an IndexError instead, from its ``finally``, and that would be the cell's."""
+    client = kernel.client()
+    ok(client, "from IPython.lib import pretty")
+    ok(client, TORN)
+    for group in (1, 2, 3, 500):
+        run = client.execute(f"pretty.left = {group}; list(range(1000))")
+        assert run.ename in (None, "KeyboardInterrupt"), run.reply
+
+
 def test_debug(client: Client) -> None:
     client.execute("def f(deep):\n    1/0\nf('value')")
     msg_id = client.start("%debug", allow_stdin=True)

@@ -16,11 +16,13 @@ frame of the kernel decides:
 * any other frame of the kernel: remember it, and raise at the next `checkpoint`, which is on the way back to the
   user's code, or when a look a moment later finds a better frame; when nothing runs, forget it.
 
-So a kernel function is never torn, except where it says with `@landing` that it is prepared.  Where a warning is
-shown, by C that may clear what is raised, and in asyncio's own code where no loop runs, which would leave a ruin of
-one, the interrupt waits for a better frame, but not for ever (`LOOKS`).  One that Python ignores where it lands (in
-a ``__del__``, a callback of a weak reference or of a fork) lands once more, in the code that goes on.  Not so where
-an application embeds the kernel: the hook for it is the application's.
+So a kernel function is never torn, except where it says with `@landing` that it is prepared; or when what it has
+called does not come back (`LAST`), for any line may run a ``__del__`` or an audit hook.  Imports are not torn even
+then.  Where a warning is shown, by C that may clear what is raised, in asyncio's own code where no loop runs, which
+would leave a ruin of one, and in IPython's printer, which would raise something else, the interrupt waits for a
+better frame, but not for ever (`LOOKS`).  One that Python ignores where it lands (in a ``__del__``, a callback of a
+weak reference or of a fork) lands once more, in the code that goes on.  Not so where an application embeds the
+kernel: the hook for it is the application's.
 
 An interrupt_request sends the process the same signal, to the whole process group when the kernel leads one, as a
 terminal would: children are interrupted too.
@@ -45,6 +47,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import __builtins__ as __builtins__
 from .loop import Loop
+from .request import as_request
 from .worker import in_thread
 
 if TYPE_CHECKING:
@@ -66,6 +69,8 @@ AGAIN = 0.01
 PATIENCE = 0.3
 #: After how many looks an interrupt lands in a frame that is not a good one.
 LOOKS = 3
+#: And after how many in what a function of the kernel has called that is no landing.
+LAST = 6
 #: The threads whose interrupt waits for their next checkpoint, and how often a look has found no frame for it.
 pending: dict[int, int] = {}
 #: Called once for each SIGINT, to interrupt what runs in other threads: by the thread that first knows of it, the
@@ -80,7 +85,7 @@ stuck: Callable[[Request, FrameType], object] | None = None
 #: What no cell may block for longer than itself.
 _NEEDED = {signal.SIGINT, NUDGE, *ENDS}
 _package = os.path.dirname(os.path.dirname(__file__)) + os.sep
-_landings: set[CodeType] = {Loop.main.__code__}
+_landings: set[CodeType] = {Loop.main.__code__, as_request.__code__}
 _shields: set[CodeType] = set()
 _loops = {Loop.wait.__code__, Loop.run.__code__}
 _worker: Worker | None = None
@@ -318,7 +323,7 @@ def _throw_soon(worker: Worker, cell: Request | None, looks: int) -> None:
     pending[worker.ident] = looks + 1
 
     def again() -> None:
-        sleep(AGAIN)
+        sleep(AGAIN * 2 ** min(looks, LAST))
         if worker.ident in pending:  # no checkpoint has come
             throw(worker, cell)
 
@@ -395,9 +400,10 @@ def _decide(frame: FrameType | None, looks: int, worker: Worker) -> str:
     inner, idle = _running_loop(frame), worker.running is None
     if (not idle and _is_bad(frame, inner, looks)) or (held is not None and held(worker.ident, frame)):
         return "wait"
-    at_work, users = _is_machinery(frame), False
+    at_work, users, top, imports = _is_machinery(frame), False, frame, False
     while frame is not None and not is_ours(frame):
         users = users or not _is_machinery(frame)
+        imports = imports or frame.f_code.co_filename == "<frozen importlib._bootstrap>"
         frame = frame.f_back
     if frame is None and idle:
         return "nothing"
@@ -411,13 +417,17 @@ def _decide(frame: FrameType | None, looks: int, worker: Worker) -> str:
             return "raise"
         worker.loop.cancel()
         return "nothing"
+    if looks >= LAST and frame is not top and not imports and not _is_shielded(frame):
+        return "raise"
     return "nothing" if idle else "wait"
 
 
 def _is_bad(frame: FrameType | None, loop: Any, looks: int) -> bool:
-    """Tell whether to look for a better frame: for one outside of a warning, or of asyncio when no `loop` runs."""
+    """Tell whether to look for a better frame: for one outside of what the module's docstring names."""
     if looks >= LOOKS or frame is None:
         return False
+    if frame.f_globals.get("__name__") == "IPython.lib.pretty":
+        return True
     above: FrameType | None = frame
     while above is not None and not is_ours(above):
         asyncio = str(above.f_globals.get("__name__")).startswith("asyncio.")

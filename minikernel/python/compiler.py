@@ -13,7 +13,6 @@ from types import CodeType
 from typing import TYPE_CHECKING
 
 from .. import __builtins__ as __builtins__
-from ..kernel import interrupt
 from . import ipython
 from .cells import NEWLINE
 
@@ -48,7 +47,7 @@ class Compiler:
         if python != source:
             interpreter.cells.change(name, python)
             tree = self._tree(python, name)
-        return python, tree if interpreter.shell is None else interrupt.call(interpreter.shell.transform_ast, tree)
+        return python, tree if interpreter.shell is None else interpreter.shell.transform_ast(tree)
 
     def _tree(self, python: str, name: str) -> Module:
         collects = gc.isenabled()

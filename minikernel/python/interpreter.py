@@ -122,7 +122,7 @@ class Interpreter:
                     request.publish("error", content)
         finally:
             if self.shell is not None:
-                interrupt.call(self.shell.end, request, error)
+                self.shell.end(request, error)
             else:
                 self.cell_ended()
             error = None  # its frames end here, and with them what they hold
@@ -169,7 +169,7 @@ class Interpreter:
             self._page(question["name"], 1 if "??" in source else 0)
             return
         if self.shell is not None:
-            interrupt.call(self.shell.begin, request, source)
+            self.shell.begin(request, source)
         codes, shows_value = self._compiler.compile(source, tree, name)
         self.cells.keep_while(name, typed, codes)
         self._run(request, codes, shows_value)

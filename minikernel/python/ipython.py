@@ -103,7 +103,7 @@ def _is_offered(interpreter: Interpreter) -> bool:
 
 
 def _transform(interpreter: Interpreter, source: str) -> str:
-    python: str = make(interpreter).transform_cell(source)
+    python: str = interrupt.call(make(interpreter).transform_cell, source)
     return source if python.strip() == source.strip() else python
 
 

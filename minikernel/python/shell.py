@@ -15,6 +15,7 @@ import re
 import sys
 from ast import AnnAssign, Assign, AugAssign, Expr, Load, Name, copy_location, fix_missing_locations
 from collections.abc import Iterator
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
@@ -360,7 +361,7 @@ class ZMQInteractiveShell(InteractiveShell):
 
     def transform_ast(self, node: Any) -> Any:
         """Apply the transformations of trees that libraries have registered, and show assignments if wanted."""
-        node = super().transform_ast(node)
+        node = interrupt.call(super().transform_ast, node)
         last = node.body[-1] if node.body else None
         if self.ast_node_interactivity == "last_expr_or_assign" and isinstance(
             last, (Assign, AnnAssign, AugAssign)
@@ -373,9 +374,9 @@ class ZMQInteractiveShell(InteractiveShell):
     def begin(self, request: Request, source: str) -> None:
         """A cell begins, which is `source` for Python: tell who has asked to be told."""
         result = self._begin(request, source)
-        self.events.trigger("pre_execute")
+        interrupt.call(self.events.trigger, "pre_execute")
         if not request.content["silent"]:
-            self.events.trigger("pre_run_cell", result.info)
+            interrupt.call(self.events.trigger, "pre_run_cell", result.info)
 
     def _begin(self, request: Request, source: str) -> ExecutionResult:
         typed, silent = request.content["code"], request.content["silent"]
@@ -402,14 +403,17 @@ class ZMQInteractiveShell(InteractiveShell):
         self.last_execution_result, self.last_execution_succeeded = result, error is None
         self.interpreter.cell_ended()
         if not request.content["silent"]:
-            self.events.trigger("post_run_cell", result)
+            with suppress(KeyboardInterrupt):  # between two of them; IPython shows what they raise
+                interrupt.call(self.events.trigger, "post_run_cell", result)
 
     def _debug(self) -> None:
         """Look at what the cell has raised, with the debugger that ``%pdb`` has asked for."""
         try:
-            self.debugger(force=True)
+            interrupt.call(self.debugger, force=True)
         except StdinNotImplementedError as refused:
             print(f"%pdb: {refused}", file=sys.stderr)
+        except KeyboardInterrupt:  # its user has had enough of it
+            pass
 
     def describe(self, error: BaseException) -> dict[str, Any] | None:
         """Return a description of an error where the user wants IPython's: None for the kernel's own."""
@@ -418,11 +422,12 @@ class ZMQInteractiveShell(InteractiveShell):
             self.show_usage_error(error)
             return {"ename": "UsageError", "evalue": str(error), "traceback": []}
         if isinstance(error, self.custom_exceptions):
-            self.CustomTB(type(error), error, error.__traceback__)
+            interrupt.call(self.CustomTB, type(error), error, error.__traceback__)
             return {"ename": type(error).__name__, "evalue": str(error), "traceback": []}
         if self.InteractiveTB.mode == type(self).xmode.default_value or isinstance(error, SyntaxError):
             return None
-        lines = self.InteractiveTB.structured_traceback(type(error), error, error.__traceback__, tb_offset=0)
+        trace = self.InteractiveTB.structured_traceback
+        lines = interrupt.call(trace, type(error), error, error.__traceback__, tb_offset=0)
         return {"ename": type(error).__name__, "evalue": str(error), "traceback": lines}
 
 
