@@ -32,6 +32,8 @@ class Debug:
         self.seq += 1
         content = {"type": "request", "seq": self.seq, "command": command, "arguments": arguments}
         run = self.client.request("debug_request", content, "control", timeout=2 * TIMEOUT)
+        # an event that comes while this is answered, and no cell runs, has this as its parent
+        self.client.heard["iopub"] += [m for m in run.messages if m["msg_type"] == "debug_event"]
         response = run.reply
         assert response["type"] == "response" and response["command"] == command
         assert response["request_seq"] == self.seq
