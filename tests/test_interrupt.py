@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from client import Client, KernelProcess, Result
+from client import Client, KernelProcess, Result, until
 
 PREPARE = """
 import asyncio, socket, subprocess, threading, time, os
@@ -223,6 +223,60 @@ def test_an_import_of_the_kernels_own_is_not_torn(start: Callable[..., KernelPro
     kernel.interrupt()
     client.finish(msg_id)
     assert client.execute("through").result == "['pprint']"
+
+
+def test_asyncio_is_not_torn_when_the_kernel_imports_it(kernel: KernelProcess) -> None:
+    client = kernel.client()
+    client.execute(
+        "import sys, time\nclass Slow:\n    def find_spec(self, name, *args):\n"
+        "        if name == 'asyncio.runners': print('go', flush=True); time.sleep(1)\n"
+        "sys.meta_path.insert(0, Slow())"
+    )
+    if client.execute("'asyncio' in sys.modules").result == "True":
+        pytest.skip("this Python imports it before any cell runs")
+    code = "async def f(): return 5\nawait f()"
+    msg_id = client.start(code)
+    client.output(msg_id, "go")
+    kernel.interrupt()
+    client.finish(msg_id)
+    assert client.execute(code).result == "5"
+
+
+def test_it_lands_where_a_loop_handles_signals(kernel: KernelProcess) -> None:
+    """Where they go to, the channels thread does not hear of them."""
+    client = kernel.client()
+    client.execute(SPINS)
+    handler = "asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, print)"
+    for code in (f"import signal; {handler}; compile(\"'audited'\", '', 'eval')", "'audited'"):
+        msg_id = client.start(code)
+        client.output(msg_id, "go")
+        kernel.interrupt()
+        assert client.finish(msg_id).ename == "KeyboardInterrupt"
+
+
+def test_it_lands_in_a_handler_that_runs_while_all_is_idle(kernel: KernelProcess) -> None:
+    client = kernel.client()
+    client.execute(
+        "import signal\ndef spin(*args):\n    open('spins', 'w')\n    while True: pass\n"
+        "signal.signal(signal.SIGALRM, spin)"
+    )
+    client.execute("signal.setitimer(signal.ITIMER_REAL, 0.1)")
+    assert until((kernel.connection_file.parent / "spins").exists)
+    kernel.interrupt()
+    assert client.execute("1").result == "1"
+    kernel.log.write_text("")  # there it was said
+
+
+def test_no_frame_of_the_kernels_is_shown(kernel: KernelProcess) -> None:
+    client = kernel.client()
+    msg_id = client.start(
+        "import time, traceback\ntry: print('go', flush=True); time.sleep(30)\n"
+        "except KeyboardInterrupt as error: last = traceback.extract_tb(error.__traceback__)[-1]"
+    )
+    client.output(msg_id, "go")
+    kernel.interrupt()
+    assert client.finish(msg_id).status == "ok"
+    assert client.execute("last.lineno, last.name").result == "(2, '<module>')"
 
 
 def test_a_child_is_not_interrupted_for_its_parent(kernel: KernelProcess) -> None:

@@ -335,6 +335,42 @@ def test_an_interrupt_that_comes_too_late_takes_nothing_away(kernel: KernelProce
     assert (run.result, run.text()) == ("1", "after 1\n")
 
 
+def test_nor_when_it_comes_before_a_callback(kernel: KernelProcess) -> None:
+    client = kernel.client()
+    ok(
+        client,
+        "import signal\nclass Callbacks(dict):\n    def __getitem__(self, event):\n"
+        "        if event == 'post_run_cell': signal.raise_signal(signal.SIGINT)\n        return super().__getitem__(event)\n"
+        "events = get_ipython().events\n"
+        "events.register('post_run_cell', lambda result: print('after', result.result))\n"
+        "events.callbacks = Callbacks(events.callbacks)",
+    )
+    assert ok(client, "1").text() == "after 1\n"
+
+
+def test_an_error_is_described_though_ipython_was_interrupted(kernel: KernelProcess) -> None:
+    client = kernel.client()
+    ok(client, "%xmode Verbose\nclass X:\n    def __repr__(self): print('go', flush=True); spin()\nx = X()")
+    ok(client, "def spin():\n    while True: pass")
+    msg_id = client.start("x; 1 / 0")
+    client.output(msg_id, "go")
+    kernel.interrupt()
+    run = client.finish(msg_id)
+    assert (run.ename, run.reply["evalue"]) == ("ZeroDivisionError", "division by zero")
+
+
+def test_debug_looks_at_what_was_interrupted(kernel: KernelProcess) -> None:
+    client = kernel.client()
+    msg_id = client.start("def f(deep):\n    print('go', flush=True)\n    while True: pass\nf('value')")
+    client.output(msg_id, "go")
+    kernel.interrupt()
+    client.finish(msg_id)
+    msg_id = client.start("%debug", allow_stdin=True)
+    client.answer("p deep")
+    client.answer("q")
+    assert "'value'" in client.finish(msg_id).text()
+
+
 TORN = """
 exec('''
 from signal import SIGINT, raise_signal

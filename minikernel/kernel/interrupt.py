@@ -39,6 +39,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from operator import is_
 from os import getpgrp, getpid, killpg
 from threading import get_ident, main_thread
 from time import sleep
@@ -97,6 +98,10 @@ _thrown: dict[int, Worker] = {}
 #: How many SIGINTs the channels thread has heard of, that many when it last nudged, how many the main thread has
 #: felt, which may feel several at once, and for how many the others have been interrupted.
 _heard = _nudged = _felt = _shared = 0
+#: Whether one was still waiting when the main thread felt the last.
+_waited = False
+#: Has the channels thread look after an interrupt of which it does not hear.
+_look_soon: Callable[[], object] | None = None
 #: The signal masks of threads that are forking.
 _masks: dict[int, set[Any]] = {}
 
@@ -164,7 +169,7 @@ def install(worker: Worker, channels: Channels, terminate: Callable[[], object])
     too, and nudges the main thread a moment later if it may not have felt an interrupt, until none is pending any
     more.  Other signals are the user's while code runs: a nudge would end a `signal.pause` that waits for the next.
     """
-    global _worker, _wakeup_fd, _hook_before
+    global _worker, _wakeup_fd, _hook_before, _look_soon
     _worker = worker
     signal.signal(signal.SIGINT, on_sigint)
     signal.signal(NUDGE, _on_nudge)
@@ -183,13 +188,16 @@ def install(worker: Worker, channels: Channels, terminate: Callable[[], object])
     def got_through() -> bool:
         return _felt >= _heard and worker.ident not in pending
 
+    def is_first() -> bool:  # of those that have not got through
+        return not _waited if _felt > _heard else got_through()
+
     def arrived(signals: bytes) -> None:
         global _heard
         nonlocal told
         if any(number in signals and signal.getsignal(number) is on_end for number in ENDS):
             terminate()
         for _ in range(signals.count(signal.SIGINT)):
-            if got_through():
+            if is_first():
                 told = False
             elif not told:
                 told = True
@@ -224,6 +232,7 @@ def install(worker: Worker, channels: Channels, terminate: Callable[[], object])
         if ours and held is None and stuck and request and frame and still and not got_through():
             stuck(request, frame)
 
+    _look_soon = partial(channels.outbox.call, lambda: channels.call_later(AFTER, lambda: look_after(AFTER)))
     channels.on_signals = arrived
     _hook_before, sys.unraisablehook = sys.unraisablehook, _on_unraisable
     if hasattr(os, "register_at_fork"):
@@ -349,7 +358,8 @@ def _on_unraisable(what: Any) -> None:
             sys.settrace(None)
         if getpid() != pid:  # a forked child, which nobody has interrupted
             return
-        _land(frame, LOOKS, worker)
+        if _lands(frame, LOOKS, worker):
+            raise KeyboardInterrupt
         if worker is not _worker and ident in pending:
             _throw_soon(worker, worker.cell, LOOKS)
 
@@ -358,13 +368,44 @@ def _on_unraisable(what: Any) -> None:
         sys.settrace(lambda frame, event, arg: None)
 
 
-def on_sigint(signum: int, frame: FrameType | None) -> None:
-    """Decide where the interrupt lands (see the module's docstring)."""
-    global _felt
-    _felt += 1
-    _share(_felt)
+class _Handler:
+    """Handles a signal as the module's docstring says, and is not in the traceback of what it raises.
+
+    That shows the user's line as the last: debuggers open there.  So what Python calls in the end is written in C.
+
+    Parameters
+    ----------
+    decide : callable
+        Takes the frame that the signal has interrupted, and says whether to raise KeyboardInterrupt.
+    """
+
+    def __init__(self, decide: Callable[[FrameType | None], bool]) -> None:
+        self._decide = decide
+
+    @property
+    def __call__(self) -> Callable[[Any, Any], object]:
+        return signal.default_int_handler if self._decide(sys._getframe().f_back) else is_
+
+
+def _felt_one(frame: FrameType | None) -> bool:
+    global _felt, _waited
     assert _worker is not None
-    _land(frame, pending.pop(_worker.ident, 0), _worker)
+    _felt += 1
+    _waited = _worker.ident in pending
+    _share(_felt)
+    if _lands(frame, pending.pop(_worker.ident, 0), _worker):
+        return True
+    if _worker.ident in pending and _look_soon is not None and not _is_heard():
+        _look_soon()
+    return False
+
+
+def _is_heard() -> bool:
+    """Tell whether the channels thread hears of signals, and not an event loop that handles them itself."""
+    before = signal.set_wakeup_fd(_wakeup_fd, warn_on_full_buffer=False)
+    if before not in (_wakeup_fd, -1):
+        signal.set_wakeup_fd(before)
+    return bool(before == _wakeup_fd)
 
 
 def _share(number: int) -> None:
@@ -376,20 +417,23 @@ def _share(number: int) -> None:
             others()
 
 
-def _on_nudge(signum: int, frame: FrameType | None) -> None:
+def _felt_nudge(frame: FrameType | None) -> bool:
     global _felt
     _felt = max(_felt, _nudged)
-    if _worker is not None and _worker.ident in pending:
-        _land(frame, pending.pop(_worker.ident) + 1, _worker)
+    if _worker is None or _worker.ident not in pending:
+        return False
+    return _lands(frame, pending.pop(_worker.ident) + 1, _worker)
 
 
-def _land(frame: FrameType | None, looks: int, worker: Worker) -> None:
-    """Do what is to be done with an interrupt, in the thread that is at `frame`."""
+on_sigint, _on_nudge = _Handler(_felt_one), _Handler(_felt_nudge)
+
+
+def _lands(frame: FrameType | None, looks: int, worker: Worker) -> bool:
+    """Do what is to be done with an interrupt, in the thread that is at `frame`; tell whether to raise it."""
     verdict = _decide(frame, looks, worker)
-    if verdict == "raise":
-        raise KeyboardInterrupt
     if verdict == "wait":
         pending[worker.ident] = looks
+    return verdict == "raise"
 
 
 def _decide(frame: FrameType | None, looks: int, worker: Worker) -> str:
@@ -417,9 +461,9 @@ def _decide(frame: FrameType | None, looks: int, worker: Worker) -> str:
             return "raise"
         worker.loop.cancel()
         return "nothing"
-    if looks >= LAST and frame is not top and not imports and not _is_shielded(frame):
-        return "raise"
-    return "nothing" if idle else "wait"
+    if frame is top and idle:
+        return "nothing"
+    return "raise" if looks >= LAST and frame is not top and not imports and not _is_shielded(frame) else "wait"
 
 
 def _is_bad(frame: FrameType | None, loop: Any, looks: int) -> bool:

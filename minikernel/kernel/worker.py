@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from _signal import SIG_BLOCK, SIG_SETMASK, SIGINT, SIGTERM, pthread_sigmask
 from _thread import start_new_thread
+from collections import deque
 from collections.abc import Callable
 from itertools import islice
 from queue import SimpleQueue
@@ -24,17 +25,14 @@ from .loop import Loop
 if TYPE_CHECKING:
     from .request import Request
 
-#: How often something may be raised while requests are answered until it is taken for a bug, and the next has its
-#: turn; and while all is idle, until the event loop is left alone.
+#: How often something may be raised until it is a bug, and the next has its turn; and until the loop is left alone.
 STRIKES, IDLE_STRIKES = 20, 3
 #: Called in each thread of `in_thread` when it begins: a debugger must not hold it.
 on_begin: list[Callable[[], object]] = []
 
 
 def in_thread(function: Callable[[], object]) -> None:
-    """Call `function` in a thread of the kernel's own.
-
-    It is no `Thread`, which goes through names that a cell may have broken.
+    """Call `function` in a thread of the kernel's own; no `Thread`, which uses names that a cell may have broken.
 
     Raises
     ------
@@ -147,18 +145,27 @@ class Worker:
     def run(self) -> None:
         """Answer requests in the calling thread, until `stop`."""
         self.ident = get_ident()
-        if self._runs_code:
-            self.loop = Loop()
+        self.loop = Loop() if self._runs_code else None
         while not self._stopped:
             try:
-                while not self._stopped:  # here, too, it may strike
-                    self._turn()
-            except BaseException:  # another, while one was being reported
+                deque(iter(self._turns, True), maxlen=0)
+            except BaseException:  # where that begins
                 continue
         self.ended.set()
 
-    def _turn(self) -> None:
-        """Answer the next request, if there is one.
+    def _turns(self) -> bool:
+        """Answer requests until `stop`, or until a signal handler raises where none is expected; tell which.
+
+        In C: the jump back of a ``while`` may be outside of its ``try`` (CPython 3.12, 3.13), and be struck there.
+        """
+        try:
+            deque(iter(self._turn, True), maxlen=0)
+        except BaseException:  # another, while one was being reported
+            pass
+        return self._stopped
+
+    def _turn(self) -> bool:
+        """Answer the next request, if there is one; tell whether it was the last.
 
         A signal handler of the user's may raise between any two lines; what was taken is kept until it is done.
         """
@@ -175,9 +182,10 @@ class Worker:
                 self._struck += 1
             self._report(error)
             if self._struck < STRIKES or not self._taken:  # or it is a bug, and the next has its turn
-                return
+                return self._stopped
         self._struck = 0
         self._taken.clear()
+        return self._stopped
 
     def run_in_thread(self) -> None:
         """Do `run` in a thread of its own, and tidy up after it."""

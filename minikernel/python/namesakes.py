@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from .. import __builtins__ as __builtins__
+from ..kernel import interrupt
 
 #: Where the import that goes on has to look; None for one of the user's.
 _path: ContextVar[list[str] | None] = ContextVar("minikernel_path", default=None)
@@ -37,6 +38,7 @@ def install() -> None:
     """Let what the kernel imports from now on come from where it would come from just now."""
     path = sys.path.copy()
 
+    @interrupt.shield
     def import_ours(*args: Any, **kwargs: Any) -> ModuleType:
         token = _path.set(path)
         try:

@@ -15,7 +15,6 @@ import re
 import sys
 from ast import AnnAssign, Assign, AugAssign, Expr, Load, Name, copy_location, fix_missing_locations
 from collections.abc import Iterator
-from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
@@ -403,8 +402,13 @@ class ZMQInteractiveShell(InteractiveShell):
         self.last_execution_result, self.last_execution_succeeded = result, error is None
         self.interpreter.cell_ended()
         if not request.content["silent"]:
-            with suppress(KeyboardInterrupt):  # between two of them; IPython shows what they raise
-                interrupt.call(self.events.trigger, "post_run_cell", result)
+            for callback in tuple(self.events.callbacks["post_run_cell"]):
+                interrupt.forget()  # what was for the cell must not take a callback away
+                try:
+                    interrupt.call(callback, result)
+                except (Exception, KeyboardInterrupt):
+                    print(f"Error in callback {callback} (for post_run_cell):")
+                    self.showtraceback()
 
     def _debug(self) -> None:
         """Look at what the cell has raised, with the debugger that ``%pdb`` has asked for."""
@@ -427,7 +431,10 @@ class ZMQInteractiveShell(InteractiveShell):
         if self.InteractiveTB.mode == type(self).xmode.default_value or isinstance(error, SyntaxError):
             return None
         trace = self.InteractiveTB.structured_traceback
-        lines = interrupt.call(trace, type(error), error, error.__traceback__, tb_offset=0)
+        try:
+            lines = interrupt.call(trace, type(error), error, error.__traceback__, tb_offset=0)
+        except KeyboardInterrupt:  # the user does not want it any more
+            return None
         return {"ename": type(error).__name__, "evalue": str(error), "traceback": lines}
 
 
