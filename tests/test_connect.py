@@ -681,8 +681,10 @@ def test_a_bare_name_is_here_or_in_the_runtime_directory(launch: Callable[..., L
     write_connection_file(runtime / "here.json", key="there")
     write_connection_file(runtime / "there.json", key="there")
     for name, expected in (("here.json", Path("here.json").absolute()), ("there.json", runtime / "there.json")):
-        client = launch("-f", name).at(expected)
+        kernel = launch("-f", name)
+        client = kernel.at(expected)
         assert client.execute("import minikernel; minikernel.get_connection_file()").result == repr(str(expected))
+        kernel.end()  # another file may name the same ports: none of them was taken
     kernel = launch("-f", "new.json")
     assert kernel.at(runtime / "new.json").execute("1").result == "1"
     kernel.end()
