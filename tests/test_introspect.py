@@ -731,3 +731,10 @@ def test_history(client: Client) -> None:
     assert history(hist_access_type="search", pattern="a*", unique=True) == [[0, 3, "a = 1"]]
     assert history(hist_access_type="search", pattern="?*", n=1, search_raw=True) == [[0, 5, "'out'"]]
     assert client.request("history_request", {"hist_access_type": "nonsense"}).status == "error"
+
+
+def test_help_has_more_time_on_a_slow_machine(client: Client) -> None:
+    """Of the user's code, none of which is at work, nobody need be afraid."""
+    client.execute("import minikernel.python.completion as completion, time\nbefore = completion.places[0]")
+    client.execute("completion.places[0] = lambda *args: time.sleep(0.4) or before(*args)")
+    assert complete(client, "before") == ["before"]

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -41,8 +42,9 @@ def family(pid: int) -> list[int]:
     """Return a process and its descendants."""
     found = [pid]
     for one in found:
-        for path in Path(f"/proc/{one}/task").glob("*/children"):
-            found += map(int, path.read_text().split())
+        with suppress(OSError):  # it has ended meanwhile
+            for path in Path(f"/proc/{one}/task").glob("*/children"):
+                found += map(int, path.read_text().split())
     return found
 
 

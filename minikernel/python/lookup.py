@@ -19,10 +19,9 @@ import builtins
 import re
 import sys
 import types
-from _thread import start_new_thread
+from _thread import get_ident, start_new_thread
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -33,6 +32,8 @@ T = TypeVar("T")
 
 #: Seconds that help may take; what has not been found by then is left out.
 BUDGET = 0.15
+#: How many times as long while no foreign code is at work.
+MOST_BUDGETS = 8
 MISSING: Any = object()
 ROUTINES = (
     types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.MethodDescriptorType,
@@ -64,7 +65,8 @@ def latest(answers: Iterator[T], otherwise: T, seconds: float = 0.0) -> T:
     """Return the last answer that comes within `BUDGET`, or within `seconds` if that is more.
 
     The answers are made in a thread that is left alone when the time is over, and ends with its next answer.
-    C code that keeps the interpreter lock can't be left alone.
+    C code that keeps the interpreter lock can't be left alone.  While that thread is in no foreign code it has some
+    more time: the machine is slow, then, or there is much to look through.
     """
     given, failures, over = [otherwise], list[BaseException](), SimpleQueue[None]()
     in_time = True
@@ -79,16 +81,23 @@ def latest(answers: Iterator[T], otherwise: T, seconds: float = 0.0) -> T:
             failures.append(error)
         over.put(None)
 
-    start_new_thread(work, ())
-    with suppress(Empty):
-        over.get(timeout=max(BUDGET, seconds))
+    thread = start_new_thread(work, ())
+    for _ in range(MOST_BUDGETS):
+        try:
+            over.get(timeout=max(BUDGET, seconds))
+            break
+        except Empty:
+            if thread in _abroad:
+                break
     in_time = False
     if failures:
         raise failures[0]
     return given[-1]
 
 
+#: What is being asked, and the threads that wait for its answer.
 _asked: set[int] = set()
+_abroad: set[int] = set()
 
 
 def ask(who: object, question: Callable[..., Any], *arguments: Any) -> Any:
@@ -99,11 +108,13 @@ def ask(who: object, question: Callable[..., Any], *arguments: Any) -> Any:
     if id(who) in _asked:
         return MISSING
     _asked.add(id(who))
+    _abroad.add(get_ident())
     try:
         return question(*arguments)
     except BaseException:  # the user's, whatever it is
         return MISSING
     finally:
+        _abroad.discard(get_ident())
         _asked.discard(id(who))
 
 
