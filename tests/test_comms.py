@@ -101,11 +101,14 @@ print('woken')
 def test_messages_wait_for_a_plain_cell(client: Client) -> None:
     client.execute(TARGET)
     send(client, "comm_open", {"comm_id": "c", "target_name": "target"})
-    msg_id = client.start("import time; print('go'); time.sleep(0.3); x = len(heard)")
+    subshell = client.create_subshell()
+    client.execute("import threading; go = threading.Event()")
+    msg_id = client.start("print('go'); go.wait(20); print(len(heard))")
     client.output(msg_id, "go")
-    run = send(client, "comm_msg", {"comm_id": "c", "data": {}})
-    assert run.text() == "heard {}\n"
-    client.finish_rest(msg_id)
+    sent = client.send("comm_msg", {"comm_id": "c", "data": {}})
+    client.execute("go.set()", subshell)  # came after it, through the same socket
+    assert client.finish(msg_id).text() == "1\n"
+    assert client.finish(sent, reply=False).text() == "heard {}\n"
 
 
 def test_large_buffers(client: Client) -> None:

@@ -64,14 +64,17 @@ def test_one_error_with_the_same_content(shared: Client) -> None:
 
 @pytest.mark.parametrize("stop", [True, False])
 def test_an_error_aborts_what_is_queued(client: Client, stop: bool) -> None:
-    first = client.start("import time; time.sleep(0.5); 1/0", stop_on_error=stop)
+    subshell = client.create_subshell()
+    client.execute("import threading; go = threading.Event()")
+    first = client.start("go.wait(20); 1/0", stop_on_error=stop)
     queued = [client.start(f"x = {n}", stop_on_error=False) for n in range(5)]
     info = client.send("kernel_info_request")
+    client.execute("go.set()", subshell)  # came after them, through the same socket
     assert client.finish(first).status == "error"
     runs = [client.finish(msg_id) for msg_id in queued]
     assert {run.status for run in runs} == {"aborted" if stop else "ok"}
     if stop:
-        assert {run.reply["execution_count"] for run in runs} == {1}
+        assert {run.reply["execution_count"] for run in runs} == {2}
         assert {tuple(run.types) for run in runs} == {("status", "status")}
     assert client.finish(info).status == "ok"
     assert client.execute("2").status == "ok"

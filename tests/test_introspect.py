@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from client import Client, KernelProcess
@@ -494,7 +495,7 @@ def test_help_never_keeps_a_cell_waiting(client: Client) -> None:
         "a+" * 100_000,
     ]
     if importlib.util.find_spec("jedi"):
-        client.execute("os.environ['MINIKERNEL_JEDI'] = '1'; sys.path.insert(0, '')")
+        client.execute("os.environ.update(MINIKERNEL_JEDI='1', XDG_CACHE_HOME=os.getcwd()); sys.path.insert(0, '')")
         client.execute(
             "with open('huge.py', 'w') as file:\n"
             "    for n in range(10_000): print(f'def f{n}(a, b): return f{n + 1}(a, b) + b', file=file)"
@@ -570,6 +571,22 @@ def test_jedi_only_when_asked_for(client: Client) -> None:
         complete(client, quiet)
     untouched = "object.__getattribute__(unread, '__class__').__name__, mock.mock_calls"
     assert client.execute(untouched).result == "('_LazyModule', [])"
+
+
+@pytest.mark.parametrize("kept", [0, 1000])
+def test_jedi_with_a_torn_cache(start: Callable[..., KernelProcess], tmp_path: Path, kept: int) -> None:
+    """A process that ends while it writes a file of jedi's leaves a part of it, for all that come later."""
+    pytest.importorskip("jedi")
+    env = {"MINIKERNEL_JEDI": "1", "XDG_CACHE_HOME": str(tmp_path)}
+    code = "def f():\n    return 'text'\nf().uppe"
+    for _ in range(2):
+        client = start(env=env).client()
+        client.execute(PATIENCE)
+        assert complete(client, code) == [code + "r"]
+        files = [path for path in tmp_path.glob("jedi/*/*") if path.stat().st_size > kept]
+        assert files
+        for path in files:
+            path.write_bytes(path.read_bytes()[:kept])
 
 
 def test_completion_without_jedi(start: Callable[..., KernelProcess]) -> None:

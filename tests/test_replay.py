@@ -73,7 +73,7 @@ def session(start: Start, tmp_path: Path) -> Path:
     client.output(run, "waiting")
     client.request("interrupt_request", channel="control")
     assert client.finish(run).ename == "KeyboardInterrupt"
-    run, queued = client.start("time.sleep(0.3); 1 / 0"), client.start("print('never')")
+    run, queued = client.start("time.sleep(1); 1 / 0"), client.start("print('never')")
     assert client.finish(run).status == "error" and client.finish(queued).status == "aborted"
     client.request("complete_request", {"code": "os.pathse", "cursor_pos": 9})
     client.execute("thread = threading.Thread(target=lambda: (time.sleep(0.2), print('late')))\nthread.start()")

@@ -36,11 +36,10 @@ def test_it_runs_beside_the_main_shell(client: Client) -> None:
 
 def test_its_own_count_queue_and_abort(client: Client) -> None:
     subshell = client.create_subshell()
-    client.execute("import time")
-    bad = client.start("time.sleep(0.3); 1/0", subshell)
+    client.execute("import threading; go = threading.Event()")
+    bad = client.start("go.wait(20); 1/0", subshell)
     queued = [client.start(str(n), subshell) for n in range(3)]
-    mine = client.start("'main runs on'")
-    assert client.finish(mine).result == "'main runs on'"
+    assert client.execute("go.set(); 'main runs on'").result == "'main runs on'"
     assert client.finish(bad).ename == "ZeroDivisionError"
     assert [client.finish(msg_id).status for msg_id in queued] == ["aborted"] * 3
     run = client.execute("1", subshell)

@@ -25,7 +25,7 @@ from .loop import Loop
 if TYPE_CHECKING:
     from .request import Request
 
-#: How often something may be raised until it is a bug, and the next has its turn; and until the loop is left alone.
+#: How often something may be raised until it is a bug and the next has its turn; while idle, until the loop ends.
 STRIKES, IDLE_STRIKES = 20, 3
 #: Called in each thread of `in_thread` when it begins: a debugger must not hold it.
 on_begin: list[Callable[[], object]] = []

@@ -15,7 +15,9 @@ from __future__ import annotations
 import builtins
 import keyword
 import os
+import pickle
 import re
+import shutil
 import sys
 import types
 import unicodedata
@@ -122,7 +124,11 @@ def _jedi(cursor: Cursor, namespace: Names) -> Found | None:
     # it would ask other objects for their __class__, and import lazy modules
     kinds = (types.ModuleType, types.FunctionType, type)
     known = {name: value for name, value in namespace.copy().items() if any(type(value) is kind for kind in kinds)}
-    found = jedi.Interpreter(cursor.code, [known]).complete()
+    try:
+        found = jedi.Interpreter(cursor.code, [known]).complete()
+    except (EOFError, pickle.UnpicklingError):  # a process has ended while it wrote the cache: it would stay so
+        shutil.rmtree(jedi.settings.cache_directory)
+        found = jedi.Interpreter(cursor.code, [known]).complete()
     start = cursor.end - max((one.get_completion_prefix_length() for one in found), default=0)
     return start, [{"text": one.name_with_symbols, "type": one.type} for one in found]
 

@@ -30,9 +30,9 @@ from .cursor import without_wrong_escapes
 
 T = TypeVar("T")
 
-#: Seconds that help may take; what has not been found by then is left out.
+#: Seconds that help may take while foreign code is at work; what has not been found by then is left out.
 BUDGET = 0.15
-#: How many times as long while no foreign code is at work.
+#: How many times as long it may take while none is.
 MOST_BUDGETS = 8
 MISSING: Any = object()
 ROUTINES = (

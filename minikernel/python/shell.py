@@ -406,9 +406,9 @@ class ZMQInteractiveShell(InteractiveShell):
                 interrupt.forget()  # what was for the cell must not take a callback away
                 try:
                     interrupt.call(callback, result)
-                except (Exception, KeyboardInterrupt) as error:
+                except (Exception, KeyboardInterrupt) as raised:
                     print(f"Error in callback {callback} (for post_run_cell):", file=sys.stderr)
-                    self.interpreter.show_error(error)
+                    self.interpreter.show_error(raised)
 
     def _debug(self) -> None:
         """Look at what the cell has raised, with the debugger that ``%pdb`` has asked for."""
