@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import zmq
 from client import KernelProcess
+from line import Line
 
 import minikernel
 from minikernel.protocol import curve
@@ -87,6 +88,21 @@ def test_a_file_that_asks_for_encryption(start: Start, ask: Ask) -> None:
     kernel.ready()
     file = edit(kernel.connection_file, **curve.key_pair())
     assert "kernel does not encrypt" in ask(file)[-1]
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_subscription_that_comes_late(start: Start, ask: Ask, busy: bool) -> None:
+    """What the kernel says before the doctor has subscribed is not heard; it is no reason to call it ill."""
+    kernel = start()
+    client = kernel.client()
+    if busy:
+        client.output(client.start("print('here')\nwhile True: pass"), "here")
+    info = minikernel.get_connection_info(kernel.connection_file)
+    line = Line(info, {"iopub": 1})
+    try:
+        ask(edit(kernel.connection_file, **line.ports), healthy=True, patience=5)
+    finally:
+        line.close()
 
 
 def test_another_key(start: Start, ask: Ask) -> None:

@@ -11,15 +11,14 @@ import stat
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from client import Client, KernelProcess, memory_of, until
 from jupyter_client.session import Session
+from line import Line
 
 import minikernel
 
@@ -409,42 +408,6 @@ def test_who_can_reach_it(
         kernel.close()
 
 
-class Wire:
-    """A line between a frontend and the ports of a kernel, and all that goes through it."""
-
-    def __init__(self, info: dict[str, Any]) -> None:
-        self.heard: list[bytes] = []
-        self._open: list[socket.socket] = []
-        self.ports = {name: self._forward(port) for name, port in info.items() if name.endswith("_port")}
-
-    def _forward(self, port: int) -> int:
-        listener = socket.create_server(("127.0.0.1", 0))
-        self._open.append(listener)
-
-        def accept() -> None:
-            with suppress(OSError):
-                while True:
-                    near, far = listener.accept()[0], socket.create_connection(("127.0.0.1", port))
-                    self._open += [near, far]
-                    for one, other in ((near, far), (far, near)):
-                        threading.Thread(target=carry, args=(one, other), daemon=True).start()
-
-        def carry(one: socket.socket, other: socket.socket) -> None:
-            with suppress(OSError):
-                while data := one.recv(1 << 16):
-                    self.heard.append(data)
-                    other.sendall(data)
-
-        threading.Thread(target=accept, daemon=True).start()
-        return int(listener.getsockname()[1])
-
-    def close(self) -> None:
-        for each in self._open:
-            with suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
-            each.close()
-
-
 @pytest.mark.parametrize("encrypted", [True, False])
 def test_what_is_heard_on_the_way(start: Start, encrypted: bool) -> None:
     import zmq
@@ -453,21 +416,21 @@ def test_what_is_heard_on_the_way(start: Start, encrypted: bool) -> None:
     kernel = start(**keys)
     kernel.ready()
     info = minikernel.get_connection_info(kernel.connection_file)
-    wire = Wire(info)
-    file = kernel.connection_file.with_name("by-wire.json")
+    line = Line(info)
+    file = kernel.connection_file.with_name("by-line.json")
     try:
-        minikernel.write_connection_file(file, **{**info, **wire.ports})
+        minikernel.write_connection_file(file, **{**info, **line.ports})
         client = Client(file)
         kernel.clients.append(client)
         msg_id = client.start("print('said' + 'aloud'); input('a' + 'sked? ')", allow_stdin=True)
         client.answer("answered")
         assert client.finish(msg_id).result == "'answered'" and client.beats()
-        heard = b"".join(wire.heard)
+        heard = b"".join(line.heard)
         secrets = (b"print(", b"saidaloud", b"asked? ", b"answered", b"execute_re", b"msg_id")
         assert len(heard) > 4000 and [secret in heard for secret in secrets] == [not encrypted] * len(secrets)
         assert info["key"].encode() not in heard
     finally:
-        wire.close()
+        line.close()
 
 
 # -- what comes in -------------------------------------------------------------------------------------------

@@ -33,6 +33,8 @@ from .transcript import printable
 
 #: Seconds for each answer.
 PATIENCE = 3.0
+#: Seconds after which a request is repeated of which nothing was published.
+NUDGE = 0.5
 #: What a ZeroMQ peer begins with: a signature and version 3.  The other tells its mechanism then, and waits for
 #: ours; who has told another one is not answered at all (ZMTP, "Greeting").
 _GREETING = b"\xff" + bytes(8) + b"\x7f\x03"
@@ -391,11 +393,22 @@ def _kernel(info: dict[str, Any], path: str) -> Iterator[Words]:
             yield "note", "It runs code at present: what you send waits for its end (control answers meanwhile)."
         if "control" not in heard:
             yield "note", "It does not answer on control: interrupts by message, and debuggers, won't work."
-        try:
-            wanted = [answers(request, "iopub") for request in asked.values()]
-            client.wait(lambda entry: any(each(entry) for each in wanted), PATIENCE)
-            yield "ok", "Its output arrives."
-        except Silence:
-            raise Hopeless("Nothing of what it publishes arrives (iopub): you would see no output.") from None
+        deadline, requests = time.monotonic() + PATIENCE, list(asked.values())
+        while not _is_audible(client, requests):
+            if time.monotonic() > deadline:
+                raise Hopeless("Nothing of what it publishes arrives (iopub): you would see no output.")
+            # it may have spoken before the subscription had reached it: once more, where it answers
+            requests.append(client.send("kernel_info_request", channel=next(iter(heard))))
+        yield "ok", "Its output arrives."
     finally:
         client.close()
+
+
+def _is_audible(client: Client, requests: list[Entry]) -> bool:
+    """Tell whether something about one of these requests comes on iopub."""
+    wanted = [answers(request, "iopub") for request in requests]
+    try:
+        client.wait(lambda entry: any(each(entry) for each in wanted), NUDGE)
+    except Silence:
+        return False
+    return True
