@@ -20,6 +20,9 @@ from client import TIMEOUT, KernelProcess, alive
 
 pytestmark = [pytest.mark.usefixtures("kernelspec"), pytest.mark.timeout(120)]
 
+#: Alt-Enter runs a cell without asking whether it is complete.  jupyter_console 6.6.3 takes the idle of what it has
+#: asked for the cell's if the cell's busy takes longer than 50 ms, and then shows and asks nothing until the reply.
+RUN = "\x1b\r"
 TAB, ENTER, UP, CTRL_C, CTRL_D = "\t", "\r", "\x1b[A", "\x03", "\x04"
 
 
@@ -33,6 +36,7 @@ class Terminal:
             sys.executable, ["-m", *command], dimensions=(40, 110), timeout=TIMEOUT,
             env={**os.environ, "TERM": "xterm", "NO_COLOR": "1", **env},
         )  # fmt: skip
+        self.child.delayafterterminate = 1.0
         # a program asks its terminal where the cursor is
         self.screen.write_process_input = self.child.send
 
@@ -94,49 +98,58 @@ def test_jupyter_console(terminal: Callable[..., Terminal]) -> None:
     console = terminal("jupyter", "console", "--kernel=minikernel", PAGER="cat")
     console.see(prompt(1))
     assert "minikernel" in console.text
-    console.type("1+1" + ENTER)
+    console.type("1+1" + RUN)
     console.see(r"^Out\[1\]: 2$")
     console.see(prompt(2))
-    console.type("print('x' + input('who? '))" + ENTER)
+    console.type("print('x' + input('who? '))" + RUN)
     console.see(r"^who\?\Z")
     console.type("me" + ENTER)
     console.see("^xme$")
     console.see(prompt(3))
-    console.type("1/0" + ENTER)
+    console.type("1/0" + RUN)
     console.see("^ZeroDivisionError: division by zero$")
     console.see(prompt(4))
-    console.type("def twice(n):" + ENTER)
-    console.see(r"^ +\.\.\.:\Z")
-    console.type("return n * 2" + ENTER + ENTER)
-    console.see(r"^   \.\.\.:     return n \* 2$")  # the indent is is_complete_reply's
+    console.type("def twice(n): return n * 2" + RUN)
     console.see(prompt(5))
     console.type("import os; os.getp" + TAB)
     console.see(r"^ +getpgid +getppid$")
     console.type("id; twice(os.getpi" + TAB)
     console.see(r"os\.getpid; twice\(os\.getpid\Z")
-    console.type("())" + ENTER)
+    console.type("())" + RUN)
     pid = int(console.see(r"^Out\[5\]: (\d+)$")[1]) // 2
     console.see(prompt(6))
-    console.type("zip?" + ENTER)
+    console.type("zip?" + RUN)
     console.see(r"zip\(\*iterables, strict=False\)")
     console.see(prompt(7))
-    console.type("exit()" + ENTER)
+    console.type("exit()" + RUN)
     console.end()
     assert gone(pid)
+
+
+def test_an_indent(terminal: Callable[..., Terminal]) -> None:
+    """It is that of is_complete_reply."""
+    patience = f"--ZMQTerminalInteractiveShell.kernel_is_complete_timeout={2 * TIMEOUT}"
+    console = terminal("jupyter", "console", patience, "--kernel=minikernel")
+    console.see(prompt(1))
+    console.type("def twice(n):" + ENTER)
+    console.see(r"^ +\.\.\.:\Z")
+    console.type("return n * 2" + ENTER + ENTER)
+    console.see(r"^   \.\.\.:     return n \* 2$")
+    console.see(prompt(2))
 
 
 def test_ctrl_c(terminal: Callable[..., Terminal]) -> None:
     console = terminal("jupyter", "console", "--kernel=minikernel")
     console.see(prompt(1))
-    console.type("import asyncio, time" + ENTER)
+    console.type("import asyncio, time" + RUN)
     endless = ["time.sleep(60)", "exec('while True: pass')", "await asyncio.sleep(60)", "input()"]
     for number, code in enumerate(endless, 2):
         console.see(prompt(number))
-        console.type(f"print('go', {number}, flush=True); {code}" + ENTER)
+        console.type(f"print('go', {number}, flush=True); {code}" + RUN)
         console.see(f"^go {number}$")
         console.type(CTRL_C)
         console.see(r"^KeyboardInterrupt(.*\n)+.*" + prompt(number + 1))
-    console.type("6*7" + ENTER)
+    console.type("6*7" + RUN)
     console.see(r"^Out\[6\]: 42$")
 
 
@@ -148,7 +161,7 @@ def test_arrow_up_reaches_the_last_session(terminal: Callable[..., Terminal], tm
         console.see(prompt(1))
         console.type("print('session', 'one')" if number == 1 else UP)
         console.see(r"^In \[1\]: print\('session', 'one'\)\Z")
-        console.type(ENTER)
+        console.type(RUN)
         console.see("^session one$")
         console.see(prompt(2))
         console.type(CTRL_D)
@@ -163,10 +176,10 @@ def test_a_second_console(terminal: Callable[..., Terminal], start: Callable[...
     client.execute("x = 'from the first'")
     console = terminal("jupyter", "console", "--existing", str(kernel.connection_file))
     console.see(r"^In \[\d+\]:\Z")
-    console.type("y = x.upper(); y" + ENTER)
+    console.type("y = x.upper(); y" + RUN)
     console.see("FROM THE FIRST")
     assert client.execute("y").result == "'FROM THE FIRST'"
-    console.type("exit()" + ENTER)
+    console.type("exit()" + RUN)
     console.end()
     assert client.execute("y").result == "'FROM THE FIRST'"  # the other frontend keeps its kernel
 
@@ -174,10 +187,10 @@ def test_a_second_console(terminal: Callable[..., Terminal], start: Callable[...
 def test_sockets_that_are_files(terminal: Callable[..., Terminal], kernelspec: Path) -> None:
     console = terminal("jupyter", "console", "--transport=ipc", "--kernel=minikernel")
     console.see(prompt(1))
-    console.type("6*7" + ENTER)
+    console.type("6*7" + RUN)
     console.see(r"^Out\[1\]: 42$")
     assert [path for path in (kernelspec / "runtime").iterdir() if path.is_socket()]
-    console.type("exit()" + ENTER)
+    console.type("exit()" + RUN)
     console.end()
     assert [path for path in (kernelspec / "runtime").iterdir() if path.is_socket()] == []
 

@@ -23,7 +23,7 @@ from client import TIMEOUT, Client, KernelProcess, alive, endpoint
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jupyter_client.manager import KernelManager
-from test_consoles import CTRL_C, ENTER, Terminal, prompt, terminal
+from test_consoles import CTRL_C, ENTER, RUN, Terminal, prompt, terminal
 from test_handshake import Launcher, launcher, launchers
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
@@ -456,19 +456,19 @@ def test_a_console(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
     command = ("-o", str(tmp_path / "trace"), "--", sys.executable, "-m", "jupyter", "console")
     console = terminal("minikernel", "trace", *command)
     console.see(prompt(1))
-    console.type("import os, time; os.getpid()" + ENTER)
+    console.type("import os, time; os.getpid()" + RUN)
     pid = int(console.see(r"^Out\[1\]: (\d+)$")[1])
     console.see(prompt(2))
-    console.type("print('go'); time.sleep(60)" + ENTER)
+    console.type("print('go'); time.sleep(60)" + RUN)
     console.see("^go$")
     console.type(CTRL_C)
     console.see(r"^KeyboardInterrupt(.*\n)+.*" + prompt(3))
-    console.type("'x' + input('who? ')" + ENTER)
+    console.type("'x' + input('who? ')" + RUN)
     console.see(r"^who\?\Z")
     console.type("me" + ENTER)
     console.see(r"^Out\[3\]: 'xme'$")
     console.see(prompt(4))
-    console.type("exit()" + ENTER)
+    console.type("exit()" + RUN)
     console.end()
     assert console.child.exitstatus == 0 and gone(pid)
     assert "✗" not in (tmp_path / "trace").read_text()
