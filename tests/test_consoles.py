@@ -16,7 +16,7 @@ from typing import Any
 import pexpect
 import pyte
 import pytest
-from client import TIMEOUT, KernelProcess, alive
+from client import TIMEOUT, KernelProcess, alive, kill
 
 pytestmark = [pytest.mark.usefixtures("kernelspec"), pytest.mark.timeout(120)]
 
@@ -36,7 +36,6 @@ class Terminal:
             sys.executable, ["-m", *command], dimensions=(40, 110), timeout=TIMEOUT,
             env={**os.environ, "TERM": "xterm", "NO_COLOR": "1", **env},
         )  # fmt: skip
-        self.child.delayafterterminate = 1.0
         # a program asks its terminal where the cursor is
         self.screen.write_process_input = self.child.send
 
@@ -63,7 +62,7 @@ class Terminal:
     def end(self) -> None:
         """Wait for the program's end."""
         self.child.expect(pexpect.EOF)
-        self.child.close()
+        self.child.wait()
 
 
 @pytest.fixture
@@ -76,7 +75,7 @@ def terminal() -> Iterator[Callable[..., Terminal]]:
 
     yield start
     for each in terminals:
-        each.child.close(force=True)
+        kill(each.child)
 
 
 def prompt(number: int) -> str:

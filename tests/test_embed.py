@@ -23,10 +23,13 @@ from typing import Any
 
 import pexpect
 import pytest
-from client import TIMEOUT, Client
+from client import TIMEOUT, Client, kill
 from jupyter_client import BlockingKernelClient
+from test_consoles import ENTER, RUN, Terminal, terminal
 
 import minikernel
+
+__all__ = ["terminal"]
 
 
 @pytest.fixture(autouse=True)
@@ -533,7 +536,9 @@ def test_a_blocking_client_and_a_main_thread_that_sleeps(app: Callable[..., App]
 
 
 @pytest.mark.timeout(120)
-def test_jupyter_console_and_a_main_thread_that_sleeps(app: Callable[..., App]) -> None:
+def test_jupyter_console_and_a_main_thread_that_sleeps(
+    app: Callable[..., App], terminal: Callable[..., Terminal]
+) -> None:
     process = app("""
         import minikernel, time
         secret = 42
@@ -541,30 +546,20 @@ def test_jupyter_console_and_a_main_thread_that_sleeps(app: Callable[..., App]) 
         print(k.connection_file, flush=True)
         time.sleep(1000)
     """)
-    console = [
-        "-m",
-        "jupyter_console",
-        "--ZMQTerminalInteractiveShell.simple_prompt=True",
-        "--existing",
-        process.file,
-    ]
-    environment = {**os.environ, "NO_COLOR": "1", "TERM": "dumb"}
     for code in ("exit", "quit()"):
-        child = pexpect.spawn(sys.executable, console, encoding="utf-8", timeout=30, env=environment)
-        try:
-            child.expect(r"In ?\[\d+\]: ")
-            child.sendline("secret + 1")
-            child.expect(r"Out\[\d+\]: 43")
-            child.sendline("print('x' + input('who? '))")
-            child.expect(r"who\? ")
-            child.sendline("me")
-            child.expect("xme")
-            child.expect(r"In ?\[\d+\]: ")
-            child.sendline(code)
-            child.expect("keeping kernel alive")
-            child.expect(pexpect.EOF)
-        finally:
-            child.close(force=True)
+        console = terminal("jupyter", "console", "--existing", process.file)
+        console.see(r"^In \[\d+\]:\Z")
+        console.type("secret + 1" + RUN)
+        console.see(r"^Out\[\d+\]: 43$")
+        console.see(r"^In \[\d+\]:\Z")
+        console.type("print('x' + input('who? '))" + RUN)
+        console.see(r"^who\?\Z")
+        console.type("me" + ENTER)
+        console.see("^xme$")
+        console.see(r"^In \[\d+\]:\Z")
+        console.type(code + RUN)
+        console.see("keeping kernel alive")
+        console.end()
     assert process.client().execute("print(secret)").text() == "42\n" and process.process.poll() is None
 
 
@@ -662,32 +657,24 @@ def test_embed_leaves_nothing_behind(guests: Guests, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_embed_and_a_console(tmp_path: Path) -> None:
+def test_embed_and_a_console(tmp_path: Path, terminal: Callable[..., Terminal]) -> None:
     (tmp_path / "app.py").write_text(textwrap.dedent(EMBED))
     app = pexpect.spawn(sys.executable, ["app.py"], encoding="utf-8", timeout=30, cwd=str(tmp_path))
     app.expect(r"jupyter console --existing (\S+)")
-    environment = {**os.environ, "NO_COLOR": "1", "TERM": "dumb"}
-    console = [
-        "-m",
-        "jupyter_console",
-        "--ZMQTerminalInteractiveShell.simple_prompt=True",
-        "--existing",
-        app.match[1],
-    ]
-    child = pexpect.spawn(sys.executable, console, encoding="utf-8", timeout=30, env=environment)
     try:
-        child.expect(r"In ?\[\d+\]: ")
-        child.sendline("x + 1")
-        child.expect(r"Out\[\d+\]: 21")
-        child.expect(r"In ?\[\d+\]: ")
-        child.sendline("exit")
-        child.expect(pexpect.EOF)
+        console = terminal("jupyter", "console", "--existing", app.match[1])
+        console.see(r"^In \[\d+\]:\Z")
+        console.type("x + 1" + RUN)
+        console.see(r"^Out\[\d+\]: 21$")
+        console.see(r"^In \[\d+\]:\Z")
+        console.type("exit" + RUN)
+        console.end()
         app.expect("on\r\n")
         app.expect(pexpect.EOF)
+        app.wait()
     finally:
-        child.close(force=True)
-        app.close(force=True)
-    assert app.exitstatus == 0 and child.exitstatus == 0
+        kill(app)
+    assert app.exitstatus == 0 and console.child.exitstatus == 0
 
 
 def test_embed_in_a_module(app: Callable[..., App], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pexpect
 import pytest
 import zmq
-from client import TIMEOUT, Client, KernelProcess, until
+from client import TIMEOUT, Client, KernelProcess, kill, until
 from jupyter_client.blocking.client import BlockingKernelClient
 
 import minikernel
@@ -126,7 +126,7 @@ def test_jupyter_console_connects(run: Run) -> None:
         console.expect_exact("This is 03_kernel_info.py.")
         console.expect_exact("In [1]:")
     finally:
-        console.close(force=True)
+        kill(console)
 
 
 def test_the_bracket(run: Run) -> None:
@@ -256,8 +256,9 @@ def test_the_frontend(kernel: KernelProcess) -> None:
         frontend.expect_exact("In [7]: ")
         frontend.sendeof()
         frontend.expect(pexpect.EOF)
+        frontend.wait()
     finally:
-        frontend.close(force=True)
+        kill(frontend)
     assert frontend.exitstatus == 0 and kernel.process.poll() is None
     assert len((EXAMPLES / "client.py").read_text().splitlines()) <= 100
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pexpect
 import pytest
-from client import Client, KernelProcess
+from client import Client, KernelProcess, kill
 from jupyter_client.jsonutil import json_default
 
 Start = Callable[..., KernelProcess]
@@ -444,7 +444,7 @@ def test_a_consoles_arrow_key_reaches_back_over_a_restart(start: Start, tmp_path
         console.expect(r"\x1b\[\?25h")  # the prompt is drawn, and takes keys
         console.send("\x1b[A")
         console.expect("before")
-        console.send("\r")
+        console.send("\x1b\r")  # Alt-Enter
         console.expect("from before")
     finally:
-        console.close(force=True)
+        kill(console)
